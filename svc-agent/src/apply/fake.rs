@@ -1,0 +1,1 @@
+//! The maps in memory, for tests.

@@ -1,0 +1,127 @@
+//! Writes to the maps, behind one trait: [`kernel`] for the real ones, [`fake`] in memory.
+
+pub mod fake;
+pub mod kernel;
+
+use std::collections::HashMap;
+
+use svc_common::maps::{Backend, Frontend, FrontendKey, Selection, SlotRow};
+
+/// A frontend's key in either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AnyFrontendKey {
+    /// `FRONTENDS_V4`.
+    V4(FrontendKey<[u8; 4]>),
+    /// `FRONTENDS_V6`.
+    V6(FrontendKey<[u8; 16]>),
+}
+
+/// A backend in either family; the ids of the families are separate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnyBackend {
+    /// `BACKENDS_V4`.
+    V4(Backend<[u8; 4]>),
+    /// `BACKENDS_V6`.
+    V6(Backend<[u8; 16]>),
+}
+
+/// One write. The order of a plan's writes is what B77 asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapOp {
+    /// Writes one backend; `flags` zero frees the id.
+    SetBackend {
+        /// Backend id.
+        id: u32,
+        /// Its new value.
+        value: AnyBackend,
+    },
+    /// Writes whole rows of slots.
+    WriteRows {
+        /// Index of the first row.
+        first: u32,
+        /// The rows.
+        rows: Vec<SlotRow>,
+    },
+    /// Swaps one selection, by one 8-byte store.
+    SetSelection {
+        /// Selection index.
+        index: u32,
+        /// Its new value.
+        value: Selection,
+    },
+    /// Inserts or replaces one frontend.
+    SetFrontend {
+        /// What clients dial.
+        key: AnyFrontendKey,
+        /// What it means.
+        value: Frontend,
+    },
+    /// Removes one frontend.
+    DeleteFrontend {
+        /// What clients dialled.
+        key: AnyFrontendKey,
+    },
+    /// Zeroes one service's counters, before its id is used again.
+    ClearCounters {
+        /// Service id.
+        service: u32,
+    },
+    /// Makes every flow check itself with its next packet.
+    RaiseEpoch,
+}
+
+/// What the maps hold, as far as the agent plans it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapContents {
+    /// Both frontend maps.
+    pub frontends: HashMap<AnyFrontendKey, Frontend>,
+    /// Every non-empty backend of `BACKENDS_V4`, by id.
+    pub backends_v4: HashMap<u32, Backend<[u8; 4]>>,
+    /// The same for `BACKENDS_V6`.
+    pub backends_v6: HashMap<u32, Backend<[u8; 16]>>,
+    /// Every non-zero selection, by index.
+    pub selections: HashMap<u32, Selection>,
+}
+
+/// How many elements each planned map can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacities {
+    /// Of `FRONTENDS_V4` and `FRONTENDS_V6`, each.
+    pub frontends: u32,
+    /// Of `BACKENDS_V4` and `BACKENDS_V6`, each.
+    pub backends: u32,
+    /// Of `SELECTIONS`.
+    pub selections: u32,
+    /// Of `SLOTS`, in rows of 16.
+    pub slot_rows: u32,
+    /// Of `SVC_COUNTERS`: the number of service ids.
+    pub services: u32,
+}
+
+/// The maps that the agent plans.
+pub trait Store: Send {
+    /// How much fits.
+    fn capacities(&self) -> Capacities;
+
+    /// Reads back what is there.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    fn read(&mut self) -> anyhow::Result<MapContents>;
+
+    /// Carries out the writes in order; idempotent.
+    ///
+    /// # Errors
+    /// At the first write that fails; those before it are done, those after it are not.
+    fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
+}
+
+/// A write that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("write {index} of the plan failed: {source}")]
+pub struct ApplyError {
+    /// How many writes were done before it.
+    pub index: usize,
+    /// What the map said.
+    pub source: anyhow::Error,
+}

@@ -1,0 +1,18 @@
+//! The node agent: turns Service objects into map contents and keeps the programs attached.
+//!
+//! Data goes one way: sources -> model -> resolve -> compile -> plan -> apply. Only the two ends touch the system.
+
+pub mod agent;
+pub mod apply;
+pub mod attach;
+pub mod check;
+pub mod compile;
+pub mod config;
+pub mod control;
+pub mod datapath;
+pub mod expire;
+pub mod model;
+pub mod plan;
+pub mod reconcile;
+pub mod resolve;
+pub mod sources;

@@ -1,0 +1,83 @@
+//! Why a packet was dropped or deliberately passed: one value, one counter, one row in `docs/operations.md`.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $index:literal, $code:literal;)*) => {
+        /// Why a packet was dropped or passed. The number is the index of its counter: append, never renumber.
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])* $name = $index,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of its counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The name in metrics, events and the command line.
+            pub const fn code(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Passed: a header is cut short or its length fields contradict each other (B01).
+    Malformed = 0, "malformed";
+    /// Passed: a fragment of an IP datagram; the stack handles it.
+    Fragment = 1, "fragment";
+    /// Passed: an IPv6 extension header precedes the transport header.
+    ExtensionHeader = 2, "extension_header";
+    /// Passed: a transport protocol other than TCP and UDP towards a VIP.
+    UnknownProtocol = 3, "unknown_protocol";
+    /// Passed: the TTL or hop limit would reach zero; the stack answers (B08).
+    TtlExceeded = 4, "ttl_exceeded";
+    /// Passed: the route or the neighbour of the next hop is unknown; the stack resolves it (B37).
+    NoNextHop = 5, "no_next_hop";
+    /// Passed at XDP: the checksum is only the pseudo-header's sum; tc handles the packet (B05).
+    PartialChecksum = 6, "partial_checksum";
+    /// Dropped: the service has no endpoint anywhere (B64).
+    NoEndpoint = 7, "no_endpoint";
+    /// Dropped: the policy is Local and this node has no endpoint, though others have (B55).
+    NoLocalEndpoint = 8, "no_local_endpoint";
+    /// Dropped: a slot names a backend that is not programmed.
+    BackendGone = 9, "backend_gone";
+    /// Dropped: no source port was free after the bounded search (B29).
+    NoSourcePort = 10, "no_source_port";
+    /// Dropped: the device towards the backend has no address of this family to use as the source.
+    NoSourceAddress = 11, "no_source_address";
+    /// Dropped: a flow could not be recorded.
+    FlowTableFull = 12, "flow_table_full";
+    /// Counted only: the established table is full; the connection stays in the half-open table (B23).
+    PromotionRefused = 13, "promotion_refused";
+    /// Counted only: a flow whose partner was missing got it back (B21).
+    PartnerRestored = 14, "partner_restored";
+    /// Dropped: a new TCP connection would have to be source-translated, but the route leads back to the sender's
+    /// device and that device is not managed.
+    UnmanagedDevice = 15, "unmanaged_device";
+    /// Dropped: a loopback address came in from a wire (CVE-2020-8558).
+    LoopbackFromWire = 16, "loopback_from_wire";
+}
+
+impl TryFrom<u8> for Reason {
+    type Error = u8;
+
+    fn try_from(index: u8) -> Result<Self, u8> {
+        Self::ALL.get(usize::from(index)).copied().ok_or(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_have_no_gap_and_codes_are_unique() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert_eq!(Reason::ALL.iter().filter(|other| other.code() == reason.code()).count(), 1);
+        }
+    }
+}
