@@ -1,0 +1,93 @@
+//! `/v1/status`: the agent at a glance.
+
+use serde::{Deserialize, Serialize};
+
+use super::Device;
+
+/// The agent, its devices, maps and counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// For how long it has been running.
+    pub uptime_seconds: u64,
+    /// The node's name.
+    pub node_name: String,
+    /// The node's zone, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Where programs, links and maps are pinned.
+    pub pin_dir: String,
+    /// The running kernel, as `uname -r` says.
+    pub kernel_release: String,
+    /// Whether what was asked for is in the maps.
+    pub sync: Sync,
+    /// Raised whenever anything a flow was derived from may have changed.
+    pub epoch: u32,
+    /// The devices, by name.
+    pub devices: Vec<Device>,
+    /// How full the maps are.
+    pub maps: Vec<MapUsage>,
+    /// What happened to packets, by reason; those that never happened may be left out.
+    pub counters: Vec<ReasonCount>,
+}
+
+/// How far the maps follow the sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sync {
+    /// Seconds since the maps were last brought up to date; absent before the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_seconds_ago: Option<u64>,
+    /// Services whose change is not in the maps yet.
+    pub pending: u64,
+    /// Every source has delivered a first complete list; until then nothing is removed.
+    pub complete: bool,
+    /// Why the last attempt failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Services that are not programmed as asked.
+    #[serde(default)]
+    pub refused: Vec<Refused>,
+    /// Faults of the sources, each with its file, document, object and field.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// A Service that is not programmed as asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How full one map is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapUsage {
+    /// Its name.
+    pub name: String,
+    /// Elements in use; absent if not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// Elements that fit.
+    pub capacity: u64,
+}
+
+/// How often one thing happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasonCount {
+    /// The code of the [`svc_common::reason::Reason`].
+    pub reason: String,
+    /// Packets.
+    pub count: u64,
+}
