@@ -109,6 +109,12 @@ pub trait Store: Send {
     /// If a map cannot be read.
     fn read(&mut self) -> anyhow::Result<MapContents>;
 
+    /// Reads back rows of slots, to see whether a table found in the maps is the one wanted.
+    ///
+    /// # Errors
+    /// If the rows cannot be read; rows outside of the map are an error too.
+    fn read_rows(&mut self, first: u32, count: u32) -> anyhow::Result<Vec<SlotRow>>;
+
     /// Carries out the writes in order; idempotent.
     ///
     /// # Errors
