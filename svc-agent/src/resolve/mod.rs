@@ -1,6 +1,26 @@
 //! Policy and topology: which frontends a Service has on this node, and which backends each may use. Pure.
 
+mod policy;
+mod resolver;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use self::policy::Policy;
+pub use self::resolver::Resolver;
+pub use crate::model::{Problem, ServiceName, Severity};
+
+/// What the datapath shall do.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// The ports of every Service that has anything to program. An unchanged Service keeps its `Arc`.
+    pub services: BTreeMap<ServiceName, Arc<Vec<ResolvedPort>>>,
+    /// False while some input is unknown: nothing may be removed then.
+    pub complete: bool,
+    /// What is wrong or refused, the sources' problems first.
+    pub problems: Vec<Problem>,
+}
 
 /// What of the node decides how Services resolve here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

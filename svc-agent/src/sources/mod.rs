@@ -1,1 +1,32 @@
-//! To come.
+//! Who tells the agent what to do. A source delivers snapshots of validated objects and knows nothing of their meaning.
+
+pub mod manifests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{EndpointSlice, Service, ServiceName};
+pub use crate::model::{Problem, Severity};
+
+/// Everything that a source knows at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The valid objects.
+    pub objects: Objects,
+    /// What is wrong with the others, in the order of files and documents.
+    pub problems: Vec<Problem>,
+    /// False while something could not be read and no good state of it is remembered, as may be right after a start:
+    /// nothing that is in the maps may be removed then.
+    pub complete: bool,
+}
+
+/// Valid objects. An object that did not change keeps its `Arc`, so that later stages can skip it.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    /// Endpoints by the Service they belong to, sorted by name.
+    pub slices: BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+    /// What else was there, counted by kind: accepted and not used.
+    pub ignored: BTreeMap<String, usize>,
+}

@@ -1,0 +1,148 @@
+//! A validated Service.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
+
+use super::ServiceName;
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP: read, but not served by the datapath.
+    Sctp,
+}
+
+impl Protocol {
+    /// The protocol of a manifest's `protocol`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
+    /// The IANA protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+/// `spec.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServiceType {
+    /// Reached by its ClusterIPs.
+    ClusterIp,
+    /// Also by a port of every node.
+    NodePort,
+    /// Also by addresses of a load balancer.
+    LoadBalancer,
+    /// A DNS alias: nothing for a load balancer to do.
+    ExternalName,
+}
+
+impl ServiceType {
+    /// As in a manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalName => "ExternalName",
+        }
+    }
+}
+
+impl fmt::Display for ServiceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a Service programs nothing although it is valid (B76).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Skipped {
+    /// `type: ExternalName`.
+    ExternalName,
+    /// `clusterIP: None`.
+    Headless,
+    /// The label `service.kubernetes.io/headless`.
+    HeadlessLabel,
+    /// The label `service.kubernetes.io/service-proxy-name`: another proxy serves it.
+    OtherProxy,
+}
+
+/// One element of `spec.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name, empty if it has none: endpoints are matched by it (B74).
+    pub name: String,
+    /// The port that clients dial.
+    pub port: u16,
+    /// The protocol, TCP unless given.
+    pub protocol: Protocol,
+    /// The port of every node, if given.
+    pub node_port: Option<u16>,
+}
+
+/// One element of `status.loadBalancer.ingress` that has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// The address.
+    pub ip: IpAddr,
+    /// `ipMode: Proxy`: the balancer terminates connections, so nodes leave the address alone (B58).
+    pub proxy: bool,
+}
+
+/// A valid Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// Where it was read, for messages: file and document.
+    pub origin: String,
+    /// `metadata.creationTimestamp`, if known: decides who owns an address that two claim.
+    pub created: Option<Timestamp>,
+    /// `spec.type`.
+    pub service_type: ServiceType,
+    /// Why nothing is programmed for it, if so.
+    pub skipped: Option<Skipped>,
+    /// At most one address per family; empty where no API server assigned one.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses of the load balancer; empty unless the type is LoadBalancer.
+    pub ingress: Vec<Ingress>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// `externalTrafficPolicy: Local`.
+    pub external_local: bool,
+    /// `internalTrafficPolicy: Local`.
+    pub internal_local: bool,
+    /// `loadBalancerSourceRanges`: empty allows all. Never empty because entries were invalid.
+    pub source_ranges: Vec<IpNet>,
+    /// Session affinity by client address, in seconds.
+    pub affinity_s: Option<u32>,
+}
