@@ -1,1 +1,53 @@
-//! To come.
+//! The kernel programs, as they were embedded by the build.
+
+/// Makes the bytes start at a multiple of eight, as an ELF reader wants them.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/svc-ebpf.o")));
+
+/// Names of the programs in the object.
+pub mod program {
+    /// XDP on uplinks.
+    pub const XDP: &str = "svc_xdp";
+    /// XDP on a veth, for tests: frames may come from a local sender.
+    pub const XDP_VETH: &str = "svc_xdp_veth";
+    /// tc, packets that come in.
+    pub const TC_INGRESS: &str = "svc_tc_ingress";
+    /// tc, packets that leave.
+    pub const TC_EGRESS: &str = "svc_tc_egress";
+    /// Returns the datapath's clock; run by the agent only.
+    pub const CLOCK: &str = "svc_clock";
+    /// Read-only global: `2^32 / HZ`.
+    pub const JIFFY_MULT: &str = "JIFFY_MULT";
+}
+
+/// Whether the kernel programs are in this build.
+pub fn embedded() -> bool {
+    !OBJECT.0.is_empty()
+}
+
+/// The object file.
+///
+/// # Errors
+/// If the agent was built without it.
+pub fn object() -> anyhow::Result<&'static [u8]> {
+    anyhow::ensure!(
+        embedded(),
+        "this svc-agent was built without the kernel programs; build it with `cargo xtask build`"
+    );
+    Ok(&OBJECT.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_is_aligned_or_its_absence_is_explained() {
+        match object() {
+            Ok(object) => assert_eq!(object.as_ptr().align_offset(8), 0),
+            Err(error) => assert!(error.to_string().contains("cargo xtask build")),
+        }
+    }
+}

@@ -16,3 +16,4 @@ pub mod plan;
 pub mod reconcile;
 pub mod resolve;
 pub mod sources;
+pub mod sys;

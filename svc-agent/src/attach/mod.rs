@@ -1,1 +1,3 @@
-//! To come.
+//! Programs, devices and pins: what is attached where, and how it outlives the agent.
+
+pub mod classes;

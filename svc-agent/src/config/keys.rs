@@ -1,0 +1,245 @@
+//! Every key of the configuration, once: its name is the TOML key, the flag and, in capitals, the environment variable.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches};
+
+use super::ConfigError;
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// TOML key and flag.
+    pub name: &'static str,
+    /// Environment variable.
+    pub variable: &'static str,
+    /// What stands for the value in the help.
+    pub value_name: &'static str,
+    /// One sentence for the help.
+    pub help: &'static str,
+    /// Used when nobody says anything.
+    pub default: Option<&'static str>,
+}
+
+/// Where the configuration file is; not a key of the file itself.
+pub const CONFIG: Key = Key {
+    name: "config",
+    variable: "SVC_AGENT_CONFIG",
+    value_name: "FILE",
+    help: "TOML file with the keys below; flags and environment variables win",
+    default: None,
+};
+
+macro_rules! keys {
+    ($($name:ident: $key:literal, $value_name:literal, $default:expr, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $name: Key = Key {
+                name: $key,
+                variable: concat!("SVC_AGENT_", stringify!($name)),
+                value_name: $value_name,
+                help: $help,
+                default: $default,
+            };
+        )*
+
+        /// Every key of the file.
+        pub const ALL: &[Key] = &[$($name),*];
+    };
+}
+
+keys! {
+    MANIFESTS: "manifests", "DIR", None,
+        "Directory of Service, EndpointSlice and Endpoints manifests; watched for changes";
+    NODE_NAME: "node-name", "NAME", None,
+        "Name of this node, as in nodeName of endpoints (default: the host name)";
+    ZONE: "zone", "ZONE", None,
+        "Topology zone of this node";
+    UPLINKS: "uplinks", "PATTERNS", Some("eth*,en*,bond*,wl*"),
+        "Devices that face the network: shell globs, comma separated; looked at before workloads and overlays";
+    WORKLOADS: "workloads", "PATTERNS", Some("veth*,cali*,lxc*,cni*,tap*,docker*,br-*"),
+        "Host ends of the pods' devices: shell globs, comma separated";
+    OVERLAYS: "overlays", "PATTERNS", Some("vxlan*,flannel*,geneve*,cilium_vxlan"),
+        "Tunnels to other nodes: shell globs, comma separated";
+    XDP_MODE: "xdp-mode", "MODE", Some("auto"),
+        "XDP on uplinks: auto, native, generic or off";
+    PIN_DIR: "pin-dir", "DIR", Some("/sys/fs/bpf/svc-agent"),
+        "Directory in a BPF file system where maps and links outlive the agent";
+    SOCKET: "socket", "PATH", Some("/run/svc-agent/control.sock"),
+        "Unix socket for svcctl";
+    SOCKET_GROUP: "socket-group", "GROUP", None,
+        "Group that may read from the socket (default: root only)";
+    NODE_PORT_ADDRESSES: "node-port-addresses", "CIDRS", None,
+        "Node addresses that answer nodePorts, comma separated (default: all but loopback and link-local)";
+    EXTERNAL_IPS: "external-ips", "CIDRS", None,
+        "Addresses that spec.externalIPs may name, comma separated (default: none)";
+    LOAD_BALANCER_IPS: "load-balancer-ips", "CIDRS", None,
+        "Addresses that load balancers may have, comma separated (default: any that is not special)";
+    SNAT_PORTS: "snat-ports", "MIN-MAX", Some("1024-29999"),
+        "Source ports for connections to backends on other nodes";
+    MAX_FLOWS: "max-flows", "N", Some("262144"),
+        "Established connections per family, counted by direction";
+    LOG: "log", "LEVEL", Some("info"),
+        "error, warn, info, debug, trace, or a filter such as svc_agent::attach=debug";
+}
+
+/// Where a value came from; displays as what the operator has to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `--pin-dir`
+    Flag(&'static str),
+    /// `SVC_AGENT_PIN_DIR`
+    Variable(&'static str),
+    /// `pin-dir` in a file.
+    File(&'static str, PathBuf),
+    /// Nobody said anything.
+    Default(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) => write!(f, "{name}"),
+            Self::File(name, file) => write!(f, "`{name}` in {}", file.display()),
+            Self::Default(name) => write!(f, "default of `{name}`"),
+        }
+    }
+}
+
+/// The command line arguments for `keys`.
+pub fn arguments(keys: &[Key]) -> impl Iterator<Item = Arg> + '_ {
+    keys.iter().map(|key| {
+        let help = match key.default {
+            Some(default) => format!("{} [default: {default}]", key.help),
+            None => key.help.to_owned(),
+        };
+        Arg::new(key.name).long(key.name).value_name(key.value_name).env(key.variable).hide_env(true).help(help)
+    })
+}
+
+/// Every value that somebody gave, as text, with its origin.
+#[derive(Debug, Default)]
+pub struct Values(BTreeMap<&'static str, (String, Origin)>);
+
+impl Values {
+    /// Collects the values: flag before environment variable before file before default.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not TOML, or has a key that does not exist or a value of a wrong type.
+    pub fn collect(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let mut values = Self::default();
+        for key in ALL {
+            if let Some(default) = key.default {
+                values.0.insert(key.name, (default.to_owned(), Origin::Default(key.name)));
+            }
+        }
+        if let Some((file, _)) = given(matches, &CONFIG) {
+            values.read_file(Path::new(&file))?;
+        }
+        for key in ALL {
+            if let Some(value) = given(matches, key) {
+                values.0.insert(key.name, value);
+            }
+        }
+        Ok(values)
+    }
+
+    /// The value of `key`; an empty text counts as none.
+    pub fn get(&self, key: &Key) -> Option<(&str, &Origin)> {
+        self.0.get(key.name).filter(|(value, _)| !value.is_empty()).map(|(value, origin)| (value.as_str(), origin))
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), reason: source.to_string() })?;
+        self.read_toml(path, &text)
+    }
+
+    fn read_toml(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+        let file = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| file(error.to_string()))?;
+        for (name, value) in table {
+            let key = ALL.iter().find(|key| key.name == name).ok_or_else(|| {
+                let known: Vec<_> = ALL.iter().map(|key| key.name).collect();
+                file(format!("unknown key `{name}`; the keys are {}", known.join(", ")))
+            })?;
+            let found = value.type_str();
+            let value = plain(value).ok_or_else(|| {
+                file(format!(
+                    "`{name}`: found a value of type {found}, expected a string, a number or a list of strings"
+                ))
+            })?;
+            self.0.insert(key.name, (value, Origin::File(key.name, path.to_owned())));
+        }
+        Ok(())
+    }
+}
+
+/// What a flag or an environment variable says.
+fn given(matches: &ArgMatches, key: &Key) -> Option<(String, Origin)> {
+    let origin = match matches.value_source(key.name)? {
+        ValueSource::CommandLine => Origin::Flag(key.name),
+        ValueSource::EnvVariable => Origin::Variable(key.variable),
+        _ => return None,
+    };
+    // An empty variable is how many service managers say "not set".
+    let value = matches.get_one::<String>(key.name)?;
+    (!value.is_empty() || matches!(origin, Origin::Flag(_))).then(|| (value.clone(), origin))
+}
+
+/// A TOML value as the text that a flag would carry.
+fn plain(value: toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Array(items) => {
+            let texts: Option<Vec<_>> = items
+                .into_iter()
+                .map(|item| match item {
+                    toml::Value::String(text) => Some(text),
+                    _ => None,
+                })
+                .collect();
+            texts.map(|texts| texts.join(","))
+        }
+        toml::Value::Float(_) | toml::Value::Boolean(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Values, ConfigError> {
+        let mut values = Values::default();
+        values.read_toml(Path::new("agent.toml"), text).map(|()| values)
+    }
+
+    #[test]
+    fn a_file_gives_strings_numbers_and_lists() {
+        let values = read("pin-dir = '/sys/fs/bpf/x'\nmax-flows = 1000\nuplinks = ['eth0', 'eth1']\n").unwrap();
+        assert_eq!(values.get(&PIN_DIR).unwrap().0, "/sys/fs/bpf/x");
+        assert_eq!(values.get(&MAX_FLOWS).unwrap().0, "1000");
+        assert_eq!(values.get(&UPLINKS).unwrap().0, "eth0,eth1");
+        assert_eq!(values.get(&UPLINKS).unwrap().1.to_string(), "`uplinks` in agent.toml");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_by_name() {
+        let error = read("pindir = '/x'").unwrap_err().to_string();
+        assert!(error.contains("agent.toml") && error.contains("`pindir`") && error.contains("pin-dir"), "{error}");
+        let error = read("zone = true").unwrap_err().to_string();
+        assert!(error.contains("`zone`") && error.contains("boolean"), "{error}");
+    }
+
+    #[test]
+    fn the_variable_is_the_key_in_capitals() {
+        for key in ALL {
+            assert_eq!(key.variable, format!("SVC_AGENT_{}", key.name.to_uppercase().replace('-', "_")));
+        }
+    }
+}

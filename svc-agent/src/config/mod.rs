@@ -1,0 +1,206 @@
+//! The configuration: file, environment and flags -> validated [`Config`].
+
+pub mod keys;
+mod value;
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use ipnet::IpNet;
+
+pub use value::{PortRange, XdpMode};
+
+use crate::attach::classes::Patterns;
+use keys::{Key, Values};
+
+/// What the agent was told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of manifests.
+    pub manifests: PathBuf,
+    /// Name of this node.
+    pub node_name: String,
+    /// Topology zone of this node.
+    pub zone: Option<String>,
+    /// Which device is what.
+    pub devices: Patterns,
+    /// How XDP is attached.
+    pub xdp_mode: XdpMode,
+    /// Directory of the pins.
+    pub pin_dir: PathBuf,
+    /// Path of the control socket.
+    pub socket: PathBuf,
+    /// Group that may read from the control socket.
+    pub socket_group: Option<String>,
+    /// Node addresses that answer nodePorts; `None` means every suitable one.
+    pub node_port_addresses: Option<Vec<IpNet>>,
+    /// What `spec.externalIPs` may name.
+    pub external_ips: Vec<IpNet>,
+    /// What addresses of load balancers may be; `None` means any that is not special.
+    pub load_balancer_ips: Option<Vec<IpNet>>,
+    /// Source ports for source NAT.
+    pub snat_ports: PortRange,
+    /// Capacity of each table of established flows.
+    pub max_flows: u32,
+    /// Filter for the log.
+    pub log: String,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file as a whole.
+    #[error("cannot use the configuration file `{}`: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        reason: String,
+    },
+    /// One value.
+    #[error("{origin}: found `{found}`, expected {expected}")]
+    Value {
+        /// Flag, variable, or key and file.
+        origin: String,
+        /// The value.
+        found: String,
+        /// What it should be, with an example.
+        expected: String,
+    },
+    /// A value that has no default.
+    #[error("`{key}` is not set: give --{key}, {variable} or `{key}` in the file of --config; {remedy}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// Its environment variable.
+        variable: &'static str,
+        /// What it is for.
+        remedy: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads and checks everything that `run` needs.
+    ///
+    /// # Errors
+    /// At the first value that is missing or wrong.
+    pub fn from_matches(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        Self::from_values(&Values::collect(matches)?)
+    }
+
+    fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let node_name = match values.get(&keys::NODE_NAME) {
+            Some((name, _)) => name.to_owned(),
+            None => value::host_name().ok_or_else(|| missing(&keys::NODE_NAME, "the host name cannot be read"))?,
+        };
+        Ok(Self {
+            manifests: required(values, &keys::MANIFESTS)?.into(),
+            node_name,
+            zone: text(values, &keys::ZONE),
+            devices: Patterns::new(
+                value::patterns(values, &keys::UPLINKS)?,
+                value::patterns(values, &keys::WORKLOADS)?,
+                value::patterns(values, &keys::OVERLAYS)?,
+            ),
+            xdp_mode: value::parse(values, &keys::XDP_MODE)?,
+            pin_dir: pin_dir(values)?,
+            socket: value::absolute(values, &keys::SOCKET)?,
+            socket_group: text(values, &keys::SOCKET_GROUP),
+            node_port_addresses: value::networks(values, &keys::NODE_PORT_ADDRESSES)?,
+            external_ips: value::networks(values, &keys::EXTERNAL_IPS)?.unwrap_or_default(),
+            load_balancer_ips: value::networks(values, &keys::LOAD_BALANCER_IPS)?,
+            snat_ports: value::parse(values, &keys::SNAT_PORTS)?,
+            max_flows: value::max_flows(values)?,
+            log: required(values, &keys::LOG)?,
+        })
+    }
+}
+
+/// The pin directory alone, for `cleanup`.
+///
+/// # Errors
+/// If it is not an absolute path, or the file is wrong.
+pub fn pin_dir_from_matches(matches: &ArgMatches) -> Result<PathBuf, ConfigError> {
+    pin_dir(&Values::collect(matches)?)
+}
+
+fn pin_dir(values: &Values) -> Result<PathBuf, ConfigError> {
+    value::absolute(values, &keys::PIN_DIR)
+}
+
+fn text(values: &Values, key: &Key) -> Option<String> {
+    values.get(key).map(|(value, _)| value.to_owned())
+}
+
+fn required(values: &Values, key: &Key) -> Result<String, ConfigError> {
+    text(values, key).ok_or_else(|| missing(key, key.help))
+}
+
+fn missing(key: &Key, remedy: &'static str) -> ConfigError {
+    ConfigError::Missing { key: key.name, variable: key.variable, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        let command = clap::Command::new("t")
+            .no_binary_name(true)
+            .args(keys::arguments(&[keys::CONFIG]))
+            .args(keys::arguments(keys::ALL));
+        Config::from_matches(&command.try_get_matches_from(args).unwrap())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let config = config(&["--manifests", "/m"]).unwrap();
+        assert_eq!(config.pin_dir, PathBuf::from("/sys/fs/bpf/svc-agent"));
+        assert_eq!(config.snat_ports, PortRange { min: 1024, max: 29_999 });
+        assert_eq!((config.xdp_mode, config.max_flows), (XdpMode::Auto, 262_144));
+        assert!(config.external_ips.is_empty() && config.load_balancer_ips.is_none());
+        assert!(!config.node_name.is_empty());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "max-flows = 5000\nsnat-ports = '2000-3000'\nmanifests = '/f'").unwrap();
+        let path = file.path().to_str().unwrap();
+        let config = config(&["--config", path, "--snat-ports", "4000-5000"]).unwrap();
+        assert_eq!(config.max_flows, 5000);
+        assert_eq!(config.snat_ports, PortRange { min: 4000, max: 5000 });
+        assert_eq!(config.manifests, PathBuf::from("/f"));
+    }
+
+    #[test]
+    fn a_wrong_value_names_key_found_and_expected() {
+        for (key, found, hint) in [
+            ("snat-ports", "5000-4000", "MIN-MAX"),
+            ("snat-ports", "20000-31000", "30000"),
+            ("snat-ports", "0-10", "MIN-MAX"),
+            ("xdp-mode", "fast", "native"),
+            ("max-flows", "3", "number"),
+            ("max-flows", "many", "number"),
+            ("external-ips", "10.0.0.0/33", "CIDR"),
+            ("external-ips", "10.0.0.1/8", "10.0.0.0/8"),
+            ("node-port-addresses", "010.0.0.0/8", "CIDR"),
+            ("pin-dir", "bpf", "absolute"),
+            ("pin-dir", "/sys/fs/bpf/../x", "absolute"),
+            ("uplinks", "eth[", "glob"),
+        ] {
+            let error = config(&["--manifests", "/m", &format!("--{key}"), found]).unwrap_err().to_string();
+            for part in [&format!("--{key}"), found, hint] {
+                assert!(error.contains(part), "{key}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_default_is_asked_for() {
+        let error = config(&[]).unwrap_err().to_string();
+        assert!(error.contains("--manifests") && error.contains("SVC_AGENT_MANIFESTS"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Texts of the configuration -> values. Each error shows the text, its origin, and what was expected.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Component, PathBuf};
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobMatcher};
+use ipnet::IpNet;
+
+use super::ConfigError;
+use super::keys::{self, Key, Origin, Values};
+
+/// nodePorts live here unless the cluster was told otherwise; source ports must not meet them (B30).
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// How XDP is attached to uplinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native where the driver has it, generic on other physical devices, none on virtual ones.
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+    /// Not at all: tc alone.
+    Off,
+}
+
+impl FromStr for XdpMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "native" => Ok(Self::Native),
+            "generic" => Ok(Self::Generic),
+            "off" => Ok(Self::Off),
+            _ => Err("one of auto, native, generic, off"),
+        }
+    }
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first port, at least 1.
+    pub min: u16,
+    /// The last port.
+    pub max: u16,
+}
+
+impl FromStr for PortRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const SHAPE: &str = "MIN-MAX with 1 <= MIN <= MAX <= 65535, for example 1024-29999";
+        let (min, max) = text.split_once('-').ok_or(SHAPE)?;
+        let (min, max) = (min.trim().parse().map_err(|_| SHAPE)?, max.trim().parse().map_err(|_| SHAPE)?);
+        if min == 0 || min > max {
+            return Err(SHAPE);
+        }
+        if min <= *NODE_PORTS.end() && max >= *NODE_PORTS.start() {
+            return Err("a range without any of 30000-32767, which belong to nodePorts, for example 1024-29999");
+        }
+        Ok(Self { min, max })
+    }
+}
+
+fn wrong(found: &str, origin: &Origin, expected: impl Into<String>) -> ConfigError {
+    ConfigError::Value { origin: origin.to_string(), found: found.to_owned(), expected: expected.into() }
+}
+
+fn required<'a>(values: &'a Values, key: &Key) -> Result<(&'a str, &'a Origin), ConfigError> {
+    values.get(key).ok_or_else(|| super::missing(key, key.help))
+}
+
+/// A value whose type says what it expects.
+pub(super) fn parse<T: FromStr<Err = &'static str>>(values: &Values, key: &Key) -> Result<T, ConfigError> {
+    let (found, origin) = required(values, key)?;
+    found.parse().map_err(|expected| wrong(found, origin, expected))
+}
+
+/// The capacity of the flow tables.
+pub(super) fn max_flows(values: &Values) -> Result<u32, ConfigError> {
+    let (found, origin) = required(values, &keys::MAX_FLOWS)?;
+    found
+        .parse()
+        .ok()
+        .filter(|flows| (1_024..=67_108_864).contains(flows))
+        .ok_or_else(|| wrong(found, origin, "a number from 1024 to 67108864"))
+}
+
+/// An absolute path without `..`.
+pub(super) fn absolute(values: &Values, key: &Key) -> Result<PathBuf, ConfigError> {
+    let (found, origin) = required(values, key)?;
+    let path = PathBuf::from(found);
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if path.is_absolute() && plain && path.file_name().is_some() {
+        Ok(path)
+    } else {
+        Err(wrong(found, origin, format!("an absolute path without `..`, for example {}", key.default.unwrap_or("/"))))
+    }
+}
+
+/// Networks, comma separated; a bare address means itself.
+pub(super) fn networks(values: &Values, key: &Key) -> Result<Option<Vec<IpNet>>, ConfigError> {
+    let Some((found, origin)) = values.get(key) else { return Ok(None) };
+    let networks: Result<Vec<_>, _> = items(found)
+        .map(|item| {
+            let network = network(item).ok_or_else(|| {
+                wrong(item, origin, "a network in CIDR notation such as 192.0.2.0/24 or 2001:db8::/64, or an address")
+            })?;
+            if network.trunc() == network {
+                Ok(network)
+            } else {
+                Err(wrong(item, origin, format!("a network without host bits: {}", network.trunc())))
+            }
+        })
+        .collect();
+    networks.map(Some)
+}
+
+/// Parses the address with std, which knows no leading zeros (CVE-2021-29923); ipnet takes them.
+fn network(text: &str) -> Option<IpNet> {
+    match text.split_once('/') {
+        None => text.parse::<IpAddr>().ok().map(IpNet::from),
+        Some((address, prefix)) => IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok(),
+    }
+}
+
+/// Shell globs, comma separated.
+pub(super) fn patterns(values: &Values, key: &Key) -> Result<Vec<GlobMatcher>, ConfigError> {
+    let Some((found, origin)) = values.get(key) else { return Ok(Vec::new()) };
+    items(found)
+        .map(|item| {
+            GlobBuilder::new(item)
+                .literal_separator(false)
+                .build()
+                .map(|glob| glob.compile_matcher())
+                .map_err(|error| wrong(item, origin, format!("a shell glob such as eth*: {}", error.kind())))
+        })
+        .collect()
+}
+
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// The name that this machine calls itself.
+pub(super) fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
