@@ -1,8 +1,32 @@
 //! The control socket: what the agent tells about itself, over HTTP/1.1 with JSON on a Unix socket.
 //!
-//! [`api`] has the documents, [`View`] is what the agent provides. Nothing here knows maps or programs.
+//! [`api`] has the documents, [`View`] is what the agent provides, [`Socket::bind`] and [`serve`] are the server.
+//! Nothing here knows maps or programs.
+//!
+//! ```text
+//! accept -> peer (who is it) -> access (what may it) -> routes (which document) -> View
+//! ```
 
+mod access;
 pub mod api;
+mod lists;
+mod lock;
+mod patient;
+mod peer;
+mod resolved;
+mod routes;
+mod server;
+mod socket;
+mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
+pub use server::serve;
+pub use socket::Socket;
 pub use view::View;
+
+/// Where the socket is unless configured otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/svc-agent/control.sock";
