@@ -4,6 +4,19 @@
 //! address family, so that one source runs in the kernel and on the host.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod csum;
+pub mod decide;
+pub mod env;
+pub mod family;
+pub mod flow;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
 pub mod maps;
 pub mod net;
+pub mod packet;
+pub mod parse;
+pub mod pipeline;
 pub mod reason;
+pub mod rewrite;
+pub mod snat;
+pub mod wire;

@@ -1,2 +1,24 @@
-//! x
-fn main() {}
+//! The kernel programs: one file per hook; the pipeline of `svc-common` does the work.
+#![no_std]
+#![no_main]
+
+mod clock;
+mod kernel;
+mod maps;
+mod packet;
+mod tc;
+mod tc_egress;
+mod tc_ingress;
+mod xdp;
+
+/// The maps and several helpers are for programs under a GPL-compatible license.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+#[expect(unsafe_code, reason = "names a section of the object")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing on the packet path panics; the verifier would refuse a program that reached this.
+    loop {}
+}

@@ -1,0 +1,113 @@
+//! What the pipeline needs of the world: maps, clock, routes, counters.
+
+use crate::{
+    family::Family,
+    maps::{Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, Scratch, Selection, Tuple},
+    net::Mac,
+    reason::Reason,
+};
+
+/// Which flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// `FLOWS`: never evicts.
+    Established,
+    /// `EMBRYOS`: evicts the least recently used.
+    Embryo,
+}
+
+/// Why a flow was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// The key is taken.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// Where a packet would go, by the node's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To this host itself, or nowhere: the stack's business.
+    Stack,
+    /// Out of a device.
+    Via(NextHop),
+}
+
+/// A way out of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHop {
+    /// The egress device.
+    pub ifindex: u32,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// The neighbour; zero if it is not resolved.
+    pub dst_mac: Mac,
+    /// The device's own address, likewise.
+    pub src_mac: Mac,
+}
+
+impl NextHop {
+    /// Whether the neighbour's address is known.
+    #[inline(always)]
+    pub fn is_resolved(&self) -> bool {
+        self.dst_mac != Mac::default()
+    }
+}
+
+/// The world around one packet.
+pub trait Env<F: Family> {
+    /// Owner of the memory that [`Env::scratch`] lends.
+    type Scratch: core::ops::DerefMut<Target = Scratch<F::Addr>>;
+
+    /// Working memory for this packet, contents undefined. Not to be asked for twice.
+    fn scratch(&mut self) -> Option<Self::Scratch>;
+
+    /// The datapath's clock.
+    fn now(&mut self) -> Clock;
+
+    /// The agent's settings.
+    fn config(&mut self) -> Config;
+
+    /// Looks a flow up. What is written through the reference is in the table at once.
+    fn lookup_flow(&mut self, table: Table, key: &Tuple<F::Addr>) -> Option<&mut Flow<F::Addr>>;
+
+    /// Inserts a flow unless its key is taken.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the table is as before.
+    fn insert_flow(&mut self, table: Table, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> Result<(), InsertError>;
+
+    /// Removes a flow if it is there.
+    fn remove_flow(&mut self, table: Table, key: &Tuple<F::Addr>);
+
+    /// Looks a frontend up.
+    fn lookup_frontend(&mut self, key: &FrontendKey<F::Addr>) -> Option<Frontend>;
+
+    /// The selection at an index; [`Selection::REJECT`] out of range.
+    fn selection(&mut self, index: u32) -> Selection;
+
+    /// The backend id in a slot; zero out of range.
+    fn slot(&mut self, slot: u32) -> u32;
+
+    /// Looks a backend up; one that is not present is not found.
+    fn lookup_backend(&mut self, id: u32) -> Option<Backend<F::Addr>>;
+
+    /// Looks a device up.
+    fn lookup_device(&mut self, ifindex: u32) -> Option<Device>;
+
+    /// The device's source address of this family; the default if it has none.
+    fn device_address(device: &Device) -> F::Addr;
+
+    /// Where a packet with these addresses that came in through `ifindex` would be sent.
+    fn route(&mut self, src: &F::Addr, dst: &F::Addr, proto: u8, ifindex: u32) -> Route;
+
+    /// Counts a reason.
+    fn count(&mut self, reason: Reason);
+
+    /// Counts a packet of a service.
+    fn count_service(&mut self, service: u32, reverse: bool, bytes: u32);
+
+    /// Counts a recorded connection of a service.
+    fn count_new_flow(&mut self, service: u32);
+}

@@ -1,0 +1,266 @@
+//! The address families: everything that differs between IPv4 and IPv6.
+
+use crate::{
+    csum,
+    net::{Be16, proto},
+    packet::{Hook, Packet},
+    reason::Reason,
+    wire::{ETH_LEN, Header, Ipv4Header, Ipv6Header, ipv6_next},
+};
+
+mod sealed {
+    /// Only IPv4 and IPv6 are address families.
+    pub trait Sealed {}
+    impl Sealed for super::V4 {}
+    impl Sealed for super::V6 {}
+}
+
+/// What an IP header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L3<A> {
+    /// Source.
+    pub src: A,
+    /// Destination.
+    pub dst: A,
+    /// Protocol of the payload.
+    pub proto: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Where the payload starts, in bytes from the start of the frame.
+    pub l4: usize,
+    /// Bytes of the payload.
+    pub l4_len: u32,
+}
+
+/// An address family: everything that differs between IPv4 and IPv6.
+pub trait Family: sealed::Sealed + Copy + 'static {
+    /// The address as on the wire, 4 or 16 bytes.
+    type Addr: Copy + Default + PartialEq + Eq + core::fmt::Debug + core::hash::Hash + 'static;
+    /// Ether type in network order.
+    const ETHER_TYPE: Be16;
+    /// The loopback network's test is the family's own.
+    fn is_loopback(addr: &Self::Addr) -> bool;
+
+    /// Reads the IP header.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if its lengths contradict each other or the frame; [`Reason::Fragment`] and
+    /// [`Reason::ExtensionHeader`] for packets that the pipeline leaves to the stack.
+    fn parse<P: Packet>(pkt: &mut P) -> Result<L3<Self::Addr>, Reason>;
+
+    /// Puts new addresses into the IP header, one less TTL if `forward`, and updates the header's own checksum.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before the header does.
+    fn rewrite<P: Packet>(
+        pkt: &mut P,
+        src: &Self::Addr,
+        dst: &Self::Addr,
+        addr_delta: u16,
+        forward: bool,
+    ) -> Result<(), Reason>;
+
+    /// The sum of the address's 16-bit words, unfolded.
+    fn sum(addr: &Self::Addr) -> u32;
+
+    /// The sum of the inverted words, unfolded.
+    fn inverted_sum(addr: &Self::Addr) -> u32;
+
+    /// Mixes the address into a hash that is the same on every machine.
+    fn mix(addr: &Self::Addr, hash: u64) -> u64;
+}
+
+/// Source and destination as they lie in an IP header.
+macro_rules! address_pair {
+    ($name:ident, $len:literal, $align:literal) => {
+        /// Source and destination as they lie in the IP header.
+        #[repr(C, align($align))]
+        #[derive(Clone, Copy)]
+        struct $name {
+            src: [u8; $len],
+            dst: [u8; $len],
+        }
+        const _: () = assert!(size_of::<$name>() == 2 * $len);
+        #[expect(unsafe_code, reason = "declares that it may be laid over packet bytes")]
+        // SAFETY: `repr(C)`, byte arrays only, size checked.
+        unsafe impl Header for $name {}
+    };
+}
+
+address_pair!(Ipv4Pair, 4, 4);
+address_pair!(Ipv6Pair, 16, 8);
+
+/// One round of a multiplicative hash.
+#[inline(always)]
+pub(crate) const fn mix_word(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 32)
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct V4;
+
+impl Family for V4 {
+    type Addr = [u8; 4];
+    const ETHER_TYPE: Be16 = Be16::from_host(0x0800);
+
+    #[inline(always)]
+    fn is_loopback(addr: &[u8; 4]) -> bool {
+        addr[0] == 127
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(pkt: &mut P) -> Result<L3<[u8; 4]>, Reason> {
+        let frame_len = pkt.len_bytes();
+        let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
+        let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
+        let mut total_len = u32::from(ip.total_len.to_host());
+        if total_len == 0 && !matches!(P::HOOK, Hook::Xdp) {
+            // An aggregate of more than 64 KiB (BIG TCP) has no length in its header.
+            total_len = frame_len - ETH_LEN as u32;
+        }
+        if ip.version_ihl >> 4 != 4
+            || header_len < size_of::<Ipv4Header>()
+            || total_len < header_len as u32
+            || frame_len < total_len + ETH_LEN as u32
+        {
+            return Err(Reason::Malformed);
+        }
+        if ip.fragment_bits() != 0 {
+            return Err(Reason::Fragment);
+        }
+        Ok(L3 {
+            src: ip.src,
+            dst: ip.dst,
+            proto: ip.proto,
+            ttl: ip.ttl,
+            l4: ETH_LEN + header_len,
+            l4_len: total_len - header_len as u32,
+        })
+    }
+
+    #[inline(always)]
+    fn rewrite<P: Packet>(
+        pkt: &mut P,
+        src: &[u8; 4],
+        dst: &[u8; 4],
+        addr_delta: u16,
+        forward: bool,
+    ) -> Result<(), Reason> {
+        let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
+        let mut delta = u32::from(addr_delta);
+        if forward {
+            ip.ttl = ip.ttl.wrapping_sub(1);
+            delta += csum::TTL_DELTA;
+        }
+        ip.checksum = csum::apply(ip.checksum, delta);
+        pkt.set_addresses(ETH_LEN + 12, &Ipv4Pair { src: *src, dst: *dst })
+    }
+
+    #[inline(always)]
+    fn sum(addr: &[u8; 4]) -> u32 {
+        let word = u32::from_ne_bytes(*addr);
+        (word & 0xffff) + (word >> 16)
+    }
+
+    #[inline(always)]
+    fn inverted_sum(addr: &[u8; 4]) -> u32 {
+        0xffff * 2 - Self::sum(addr)
+    }
+
+    #[inline(always)]
+    fn mix(addr: &[u8; 4], hash: u64) -> u64 {
+        mix_word(hash, u64::from(u32::from_be_bytes(*addr)))
+    }
+}
+
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct V6;
+
+impl V6 {
+    #[inline(always)]
+    fn words(addr: &[u8; 16]) -> [u32; 4] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *addr;
+        [
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+            u32::from_ne_bytes([m, n, o, p]),
+        ]
+    }
+}
+
+impl Family for V6 {
+    type Addr = [u8; 16];
+    const ETHER_TYPE: Be16 = Be16::from_host(0x86dd);
+
+    #[inline(always)]
+    fn is_loopback(addr: &[u8; 16]) -> bool {
+        let [a, b, c, d] = Self::words(addr);
+        a == 0 && b == 0 && c == 0 && d == u32::from_ne_bytes([0, 0, 0, 1])
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(pkt: &mut P) -> Result<L3<[u8; 16]>, Reason> {
+        let frame_len = pkt.len_bytes();
+        let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
+        let start = (ETH_LEN + size_of::<Ipv6Header>()) as u32;
+        let mut l4_len = u32::from(ip.payload_len.to_host());
+        if l4_len == 0 && !matches!(P::HOOK, Hook::Xdp) {
+            l4_len = frame_len - start;
+        }
+        if ip.version_class_flow[0] >> 4 != 6 || frame_len < start + l4_len {
+            return Err(Reason::Malformed);
+        }
+        match ip.next_header {
+            ipv6_next::FRAGMENT => return Err(Reason::Fragment),
+            ipv6_next::HOP_BY_HOP | ipv6_next::ROUTING | ipv6_next::AUTHENTICATION | ipv6_next::DESTINATION => {
+                return Err(Reason::ExtensionHeader);
+            }
+            _ => {}
+        }
+        Ok(L3 { src: ip.src, dst: ip.dst, proto: ip.next_header, ttl: ip.hop_limit, l4: start as usize, l4_len })
+    }
+
+    #[inline(always)]
+    fn rewrite<P: Packet>(
+        pkt: &mut P,
+        src: &[u8; 16],
+        dst: &[u8; 16],
+        _addr_delta: u16,
+        forward: bool,
+    ) -> Result<(), Reason> {
+        if forward {
+            let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
+            ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        }
+        pkt.set_addresses(ETH_LEN + 8, &Ipv6Pair { src: *src, dst: *dst })
+    }
+
+    #[inline(always)]
+    fn sum(addr: &[u8; 16]) -> u32 {
+        let [a, b, c, d] = Self::words(addr);
+        let low = (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff);
+        low + (a >> 16) + (b >> 16) + (c >> 16) + (d >> 16)
+    }
+
+    #[inline(always)]
+    fn inverted_sum(addr: &[u8; 16]) -> u32 {
+        0xffff * 8 - Self::sum(addr)
+    }
+
+    #[inline(always)]
+    fn mix(addr: &[u8; 16], hash: u64) -> u64 {
+        let [a, b, c, d] = Self::words(addr);
+        let hash = mix_word(hash, (u64::from(u32::from_be(a)) << 32) | u64::from(u32::from_be(b)));
+        mix_word(hash, (u64::from(u32::from_be(c)) << 32) | u64::from(u32::from_be(d)))
+    }
+}
+
+/// Whether a protocol is one whose ports the pipeline translates.
+#[inline(always)]
+pub const fn is_served(protocol: u8) -> bool {
+    protocol == proto::TCP || protocol == proto::UDP
+}

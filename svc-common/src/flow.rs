@@ -1,0 +1,208 @@
+//! Flows: how a pair is made, what its states mean, and which one is whose partner.
+
+use crate::{
+    csum,
+    env::{NextHop, Route},
+    family::Family,
+    maps::{Device, Flow, Tuple, device_flags, flow_flags, flow_state},
+    net::proto,
+    wire::tcp_flags,
+};
+
+/// TCP flags that change a flow's state.
+pub const STATEFUL: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
+
+/// The bits of [`Flow::flags`] that describe the next hop.
+const HOP: u8 = flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
+
+/// Makes `flow` turn packets with tuple `old` into packets with tuple `new`. It has not seen any, and its epoch is
+/// never the current one, so that its first packet finds the next hop.
+#[inline(always)]
+pub fn init<F: Family>(flow: &mut Flow<F::Addr>, old: &Tuple<F::Addr>, new: &Tuple<F::Addr>, flags: u8) {
+    let addresses = F::inverted_sum(&old.src) + F::inverted_sum(&old.dst) + F::sum(&new.src) + F::sum(&new.dst);
+    let ports = csum::word_delta(old.sport, new.sport) + csum::word_delta(old.dport, new.dport);
+    flow.src = new.src;
+    flow.dst = new.dst;
+    flow.sport = new.sport;
+    flow.dport = new.dport;
+    flow.addr_delta = csum::fold(addresses);
+    flow.port_delta = csum::fold(ports);
+    flow.flags = flags;
+    flow.state = 0;
+    flow.epoch = 0;
+    flow.packets = 0;
+    flow.bytes = 0;
+    set_next_hop(flow, Route::Stack, None, 0);
+}
+
+/// The tuple that packets have after the flow was applied to them.
+#[inline(always)]
+pub fn rewritten<A: Copy>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
+    Tuple { src: flow.src, dst: flow.dst, sport: flow.sport, dport: flow.dport, proto, pad: [0; 3] }
+}
+
+/// The key of the flow's partner.
+#[inline(always)]
+pub fn partner_key<A: Copy>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
+    rewritten(flow, proto).reverse()
+}
+
+/// The flags of the partner of a flow with `flags`.
+///
+/// Without source NAT the reverse flow applies where packets leave towards the client: between the two hooks the
+/// stack sees client and backend on both ways. With source NAT it applies where they come in.
+#[inline(always)]
+pub const fn partner_flags(flags: u8) -> u8 {
+    let snat = flags & flow_flags::SNAT;
+    let reverse = !flags & flow_flags::REVERSE;
+    if reverse != 0 && snat == 0 { reverse | flow_flags::EGRESS } else { reverse | snat }
+}
+
+/// Makes `partner` and `partner_key` the other direction of the flow with key `key`.
+///
+/// Not inlined: it is called from several places, each of which would need its part of the stack.
+#[inline(never)]
+pub fn init_partner<F: Family>(
+    partner: &mut Flow<F::Addr>,
+    partner_key: &mut Tuple<F::Addr>,
+    key: &Tuple<F::Addr>,
+    flow: &Flow<F::Addr>,
+) {
+    *partner_key = self::partner_key(flow, key.proto);
+    init::<F>(partner, partner_key, &key.reverse(), partner_flags(flow.flags));
+    partner.service = flow.service;
+    partner.backend = flow.backend;
+    partner.seen_s = flow.seen_s;
+    partner.state = mirrored(flow.state);
+}
+
+/// The state as the partner has it.
+#[inline(always)]
+const fn mirrored(state: u8) -> u8 {
+    let mut mirrored = state & (flow_state::RST | flow_state::ESTABLISHED | flow_state::REPLIED);
+    if state & flow_state::FIN != 0 {
+        mirrored |= flow_state::PEER_FIN;
+    }
+    if state & flow_state::PEER_FIN != 0 {
+        mirrored |= flow_state::FIN;
+    }
+    mirrored
+}
+
+/// Whether a SYN with the same tuple opens a new connection (B16, B61).
+#[inline(always)]
+pub const fn is_finished(state: u8) -> bool {
+    let both = flow_state::FIN | flow_state::PEER_FIN;
+    state & flow_state::RST != 0 || state & both == both
+}
+
+/// What a packet sets in its own flow and in the partner.
+#[inline(always)]
+pub const fn observed(tcp_flags: u8) -> (u8, u8) {
+    if tcp_flags & tcp_flags::RST != 0 {
+        (flow_state::RST, flow_state::RST)
+    } else if tcp_flags & tcp_flags::FIN != 0 {
+        (flow_state::FIN, flow_state::PEER_FIN)
+    } else {
+        (0, 0)
+    }
+}
+
+/// Puts a route into a flow; `egress` is its device, `own` the one that the packet came in through. Without a route
+/// the flow keeps no next hop.
+#[inline(always)]
+pub fn set_next_hop<A>(flow: &mut Flow<A>, route: Route, egress: Option<&Device>, own: u32) {
+    let hop = match route {
+        Route::Via(hop) => hop,
+        Route::Stack => NextHop::default(),
+    };
+    flow.ifindex = hop.ifindex;
+    flow.mtu = hop.mtu;
+    flow.dst_mac = hop.dst_mac;
+    flow.src_mac = hop.src_mac;
+    flow.flags &= !HOP;
+    if hop.is_resolved() {
+        flow.flags |= flow_flags::HOP_RESOLVED;
+    }
+    if let Some(egress) = egress {
+        if flow.mtu == 0 {
+            // Before 5.12 a route look-up does not tell.
+            flow.mtu = egress.mtu;
+        }
+        if hop.ifindex == own || egress.flags & device_flags::XDP_TARGET != 0 {
+            flow.flags |= flow_flags::HOP_XDP;
+        }
+    }
+}
+
+/// Seconds of silence after which a flow is forgotten, by protocol and state.
+///
+/// The values are those of RFC 5382 (established TCP not under 2 h 4 min), RFC 4787 (UDP not under 2 min) and what
+/// Linux and kube-proxy use for the closing states (B16-B19).
+pub const fn timeout_s(protocol: u8, state: u8) -> u32 {
+    let both = flow_state::FIN | flow_state::PEER_FIN;
+    if protocol != proto::TCP {
+        return if state & (flow_state::ESTABLISHED | flow_state::REPLIED) != 0 { 180 } else { 30 };
+    }
+    if state & flow_state::RST != 0 {
+        40
+    } else if state & both == both {
+        120
+    } else if state & flow_state::ESTABLISHED == 0 {
+        60
+    } else if state & both != 0 {
+        3_600
+    } else {
+        8_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{family::V4, net::Be16};
+
+    const SNAT: u8 = flow_flags::SNAT;
+    const REVERSE: u8 = flow_flags::REVERSE;
+    const EGRESS: u8 = flow_flags::EGRESS;
+
+    fn tuple(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Tuple<[u8; 4]> {
+        Tuple { src, dst, sport: Be16::from_host(sport), dport: Be16::from_host(dport), proto: proto::TCP, pad: [0; 3] }
+    }
+
+    #[test]
+    fn b21_the_partner_of_the_partner_is_the_flow_itself() {
+        let key = tuple([192, 0, 2, 1], 40_000, [10, 96, 0, 1], 80);
+        for (flags, state) in [(0, flow_state::FIN), (SNAT, flow_state::ESTABLISHED), (0, flow_state::RST)] {
+            let mut flow = Flow::default();
+            init::<V4>(&mut flow, &key, &tuple([192, 0, 2, 1], 40_000, [10, 244, 0, 5], 8080), flags);
+            (flow.service, flow.backend, flow.seen_s, flow.state) = (7, 9, 100, state);
+            let (mut reverse, mut reverse_key) = (Flow::default(), Tuple::default());
+            init_partner::<V4>(&mut reverse, &mut reverse_key, &key, &flow);
+            assert_eq!(reverse.flags, if flags == 0 { REVERSE | EGRESS } else { REVERSE | SNAT });
+            assert_eq!(reverse_key, tuple([10, 244, 0, 5], 8080, [192, 0, 2, 1], 40_000));
+            let (mut again, mut again_key) = (Flow::default(), Tuple::default());
+            init_partner::<V4>(&mut again, &mut again_key, &reverse_key, &reverse);
+            assert_eq!((again, again_key), (flow, key));
+        }
+    }
+
+    #[test]
+    fn b16_to_b19_the_time_outs_are_those_of_the_table() {
+        use flow_state::{ESTABLISHED, FIN, PEER_FIN, REPLIED, RST};
+        for (protocol, state, expected) in [
+            (proto::TCP, 0, 60),
+            (proto::TCP, REPLIED, 60),
+            (proto::TCP, ESTABLISHED, 8_000),
+            (proto::TCP, ESTABLISHED | FIN, 3_600),
+            (proto::TCP, ESTABLISHED | PEER_FIN, 3_600),
+            (proto::TCP, ESTABLISHED | FIN | PEER_FIN, 120),
+            (proto::TCP, ESTABLISHED | RST, 40),
+            (proto::UDP, 0, 30),
+            (proto::UDP, REPLIED, 180),
+            (proto::UDP, ESTABLISHED, 180),
+        ] {
+            assert_eq!(timeout_s(protocol, state), expected, "protocol {protocol} state {state:#b}");
+        }
+    }
+}

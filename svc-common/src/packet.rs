@@ -1,0 +1,133 @@
+//! What the pipeline needs of a packet, and the packet as a buffer on the host.
+
+use crate::{reason::Reason, wire::Header};
+
+/// Where a program sees a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Before the stack has seen it. Packets that the stack forwards are left to [`Hook::Ingress`].
+    Xdp,
+    /// tc, as the packet comes in.
+    Ingress,
+    /// tc, as the packet goes out.
+    Egress,
+}
+
+/// An L4 checksum field and how to change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L4Patch {
+    /// Offset of the field from the start of the frame in bytes.
+    pub offset: usize,
+    /// Delta of the addresses (pseudo-header).
+    pub addr_delta: u16,
+    /// Delta of the ports.
+    pub port_delta: u16,
+    /// UDP: a field of zero stays zero, a computed zero becomes 0xFFFF (RFC 768).
+    pub udp: bool,
+}
+
+/// A frame, from the Ethernet header on.
+pub trait Packet {
+    /// The hook that sees it.
+    const HOOK: Hook;
+
+    /// A header at `offset` bytes from the start of the frame.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before the header does.
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Reason>;
+
+    /// Changes the addresses of the IP header at `offset`, source first, both together.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before them.
+    fn set_addresses<T: Header>(&mut self, offset: usize, addresses: &T) -> Result<(), Reason> {
+        *self.header_mut(offset)? = *addresses;
+        Ok(())
+    }
+
+    /// Updates a transport checksum.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before the field.
+    fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason>;
+
+    /// Bytes of the frame; for an aggregate (GSO) all of them.
+    fn len_bytes(&self) -> u32;
+
+    /// Index of the device that it came in through; at egress the one that it leaves by.
+    fn ifindex(&self) -> u32;
+}
+
+#[cfg(any(test, feature = "host"))]
+pub use host::Frame;
+
+#[cfg(any(test, feature = "host"))]
+mod host {
+    #![expect(unsafe_code, reason = "lays headers over the buffer")]
+
+    use super::{Hook, L4Patch, Packet};
+    use crate::{csum, net::Be16, reason::Reason, wire::Header};
+
+    /// A frame in memory as seen by hook `H`: 0 XDP, 1 tc ingress, 2 tc egress.
+    #[derive(Clone, Debug)]
+    pub struct Frame<const H: u8> {
+        /// Aligned storage. The frame starts at byte 2, so that its IP header is aligned.
+        words: Vec<u64>,
+        len: usize,
+        ifindex: u32,
+    }
+
+    impl<const H: u8> Frame<H> {
+        /// A frame that came in through `ifindex`.
+        pub fn new(bytes: &[u8], ifindex: u32) -> Self {
+            let mut frame = Self { words: vec![0; (bytes.len() + 2).div_ceil(8)], len: bytes.len(), ifindex };
+            frame.bytes_mut().copy_from_slice(bytes);
+            frame
+        }
+
+        /// The frame as it is.
+        pub fn bytes(&self) -> &[u8] {
+            // SAFETY: `words` holds at least `len + 2` initialised bytes.
+            unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast::<u8>().add(2), self.len) }
+        }
+
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            // SAFETY: as above; `self` is borrowed mutably.
+            unsafe { core::slice::from_raw_parts_mut(self.words.as_mut_ptr().cast::<u8>().add(2), self.len) }
+        }
+    }
+
+    impl<const H: u8> Packet for Frame<H> {
+        const HOOK: Hook = match H {
+            0 => Hook::Xdp,
+            1 => Hook::Ingress,
+            _ => Hook::Egress,
+        };
+
+        fn header_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Reason> {
+            let end = offset.checked_add(size_of::<T>()).ok_or(Reason::Malformed)?;
+            let bytes = self.bytes_mut().get_mut(offset..end).ok_or(Reason::Malformed)?;
+            let header = bytes.as_mut_ptr().cast::<T>();
+            assert!(header.is_aligned(), "a header at offset {offset}");
+            // SAFETY: in bounds and aligned; `Header` allows any bytes; `self` is borrowed mutably.
+            Ok(unsafe { &mut *header })
+        }
+
+        fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {
+            let bytes = self.bytes_mut().get_mut(patch.offset..patch.offset + 2).ok_or(Reason::Malformed)?;
+            let field = Be16([bytes[0], bytes[1]]);
+            let delta = u32::from(patch.addr_delta) + u32::from(patch.port_delta);
+            bytes.copy_from_slice(&csum::apply_l4(field, delta, patch.udp).0);
+            Ok(())
+        }
+
+        fn len_bytes(&self) -> u32 {
+            self.len as u32
+        }
+
+        fn ifindex(&self) -> u32 {
+            self.ifindex
+        }
+    }
+}

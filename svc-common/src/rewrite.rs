@@ -1,0 +1,37 @@
+//! Puts a flow's rewrite into a packet.
+
+use crate::{
+    family::Family,
+    maps::{Flow, flow_flags},
+    net::proto,
+    packet::{L4Patch, Packet},
+    parse::Parsed,
+    reason::Reason,
+    wire::{MacPair, Ports},
+};
+
+/// Offset of the checksum in a TCP header in bytes.
+const TCP_CHECKSUM: usize = 16;
+/// Offset of the checksum in a UDP header in bytes.
+const UDP_CHECKSUM: usize = 6;
+
+/// Translates a packet. With source NAT our programs forward it: one less TTL, and the next hop's addresses if they
+/// are resolved.
+///
+/// # Errors
+/// [`Reason::Malformed`] if the frame ends before its headers, which parsing has excluded.
+#[inline(always)]
+pub fn rewrite<F: Family>(pkt: &mut impl Packet, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<(), Reason> {
+    F::rewrite(pkt, &flow.src, &flow.dst, flow.addr_delta, flow.flags & flow_flags::SNAT != 0)?;
+    *pkt.header_mut(parsed.l4)? = Ports { sport: flow.sport, dport: flow.dport };
+    if flow.flags & flow_flags::HOP_RESOLVED != 0 {
+        *pkt.header_mut(0)? = MacPair { dst: flow.dst_mac, src: flow.src_mac };
+    }
+    let udp = parsed.tuple.proto == proto::UDP;
+    pkt.patch_l4(L4Patch {
+        offset: parsed.l4 + if udp { UDP_CHECKSUM } else { TCP_CHECKSUM },
+        addr_delta: flow.addr_delta,
+        port_delta: flow.port_delta,
+        udp,
+    })
+}

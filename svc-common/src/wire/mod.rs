@@ -1,0 +1,47 @@
+//! Headers as they lie on the wire, one file each.
+//!
+//! Multi-byte fields are [`crate::net::Be16`] or byte arrays in network order. The structs are aligned as the headers
+//! are when the IP header starts on an 8-byte boundary, so that whole words are loaded and stored.
+#![expect(unsafe_code, reason = "declares which structs may be laid over packet bytes")]
+
+mod eth;
+mod ipv4;
+mod ipv6;
+mod tcp;
+mod udp;
+
+pub use eth::{ETH_LEN, EthHeader, MacPair};
+pub use ipv4::Ipv4Header;
+pub use ipv6::{Ipv6Header, ipv6_next};
+pub use tcp::{TcpHeader, tcp_flags};
+pub use udp::UdpHeader;
+
+use crate::net::Be16;
+
+/// The first four bytes of TCP and UDP.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// Source port.
+    pub sport: Be16,
+    /// Destination port.
+    pub dport: Be16,
+}
+
+/// A struct that may be laid over packet bytes.
+///
+/// # Safety
+/// `repr(C)`, no padding, any bytes valid, alignment at most 8.
+pub unsafe trait Header: Copy + 'static {}
+
+macro_rules! headers {
+    ($($header:ty: $size:literal),* $(,)?) => {
+        $(
+            const _: () = assert!(size_of::<$header>() == $size && align_of::<$header>() <= 8);
+            // SAFETY: `repr(C)`, byte arrays only, size checked.
+            unsafe impl Header for $header {}
+        )*
+    };
+}
+
+headers!(EthHeader: 14, MacPair: 12, Ipv4Header: 20, Ipv6Header: 40, Ports: 4, TcpHeader: 20, UdpHeader: 8);

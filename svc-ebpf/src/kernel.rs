@@ -1,0 +1,104 @@
+//! Safe wrappers of BPF helpers.
+#![expect(unsafe_code, reason = "calls helpers")]
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::{bpf_fib_lookup, bpf_jiffies64, bpf_redirect, bpf_redirect_neigh},
+};
+use svc_common::{
+    env::{NextHop, Route},
+    maps::Clock,
+    net::Mac,
+};
+
+/// 2^32 / HZ, set by the loader: the kernel does not tell programs how many jiffies make a second.
+#[unsafe(no_mangle)]
+static JIFFY_MULT: u64 = (1 << 32) / 250;
+
+/// The datapath's clock: jiffies as seconds. A load and a multiplication, where the kernel's clocks cost 32 ns.
+#[inline(always)]
+pub fn now() -> Clock {
+    // SAFETY: the loader may have changed the value, so the compiler must not assume the one above.
+    let mult = unsafe { core::ptr::read_volatile(&raw const JIFFY_MULT) };
+    // SAFETY: no arguments.
+    let jiffies = unsafe { bpf_jiffies64() };
+    (jiffies.wrapping_mul(mult) >> 32) as Clock
+}
+
+/// `struct bpf_fib_lookup` (linux/bpf.h): the addresses' fields are 16 bytes in both families.
+#[repr(C)]
+struct FibLookup {
+    family: u8,
+    l4_protocol: u8,
+    ports: [u16; 2],
+    /// In: zero, so that the size is not checked. Out: MTU, since 5.12.
+    mtu: u16,
+    ifindex: u32,
+    tos: u32,
+    src: [u8; 16],
+    dst: [u8; 16],
+    vlan: [u16; 2],
+    smac: Mac,
+    dmac: Mac,
+}
+
+const _: () = assert!(size_of::<FibLookup>() == 64);
+
+/// Results of `bpf_fib_lookup` that name a way out (linux/bpf.h).
+const FIB_SUCCESS: i64 = 0;
+const FIB_NO_NEIGH: i64 = 7;
+const FIB_FRAG_NEEDED: i64 = 8;
+
+/// Asks the kernel's routes, as for a packet that came in through `ifindex`. `family` is `AF_INET` or `AF_INET6`;
+/// addresses of 4 bytes stand at the beginning.
+#[inline(always)]
+pub fn route(ctx: *mut c_void, family: u8, proto: u8, src: [u8; 16], dst: [u8; 16], ifindex: u32) -> Route {
+    let mut query = FibLookup {
+        family,
+        l4_protocol: proto,
+        ports: [0; 2],
+        mtu: 0,
+        ifindex,
+        tos: 0,
+        src,
+        dst,
+        vlan: [0; 2],
+        smac: Mac([0; 6]),
+        dmac: Mac([0; 6]),
+    };
+    // SAFETY: the struct has the layout and size that the helper expects; the context is the program's own.
+    let result = unsafe { bpf_fib_lookup(ctx, (&raw mut query).cast(), size_of::<FibLookup>() as i32, 0) };
+    match result {
+        FIB_SUCCESS | FIB_FRAG_NEEDED => {
+            Route::Via(NextHop { ifindex: query.ifindex, mtu: query.mtu, dst_mac: query.dmac, src_mac: query.smac })
+        }
+        FIB_NO_NEIGH => Route::Via(NextHop { ifindex: query.ifindex, mtu: query.mtu, ..NextHop::default() }),
+        _ => Route::Stack,
+    }
+}
+
+/// Sends an XDP frame out of a device.
+#[inline(always)]
+pub fn xdp_redirect(ifindex: u32, own: u32) -> u32 {
+    if ifindex == own {
+        return xdp_action::XDP_TX;
+    }
+    // SAFETY: no pointers.
+    unsafe { bpf_redirect(ifindex, 0) as u32 }
+}
+
+/// Sends a packet out of a device, Ethernet addresses as they are.
+#[inline(always)]
+pub fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: no pointers.
+    unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Sends a packet out of a device; the kernel finds the neighbour and waits for it if it has to.
+#[inline(always)]
+pub fn redirect_neigh(ifindex: u32) -> i32 {
+    // SAFETY: no pointers: the kernel looks the route up itself.
+    unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}

@@ -1,0 +1,223 @@
+//! Every map, and the environment over them.
+#![expect(unsafe_code, reason = "map values are shared with other CPUs")]
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use svc_common::{
+    env::{Env, InsertError, Route, Table},
+    family::{V4, V6},
+    maps::{
+        Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
+        ServiceCounters, SlotRow, Tuple, spec,
+    },
+    reason::Reason,
+};
+
+use crate::kernel;
+
+// Written by the agent only; read here.
+#[map]
+static SELECTIONS: Array<Selection> = Array::with_max_entries(spec::SELECTIONS.capacity, BPF_F_MMAPABLE);
+#[map]
+static SLOTS: Array<SlotRow> = Array::with_max_entries(spec::SLOTS.capacity, BPF_F_MMAPABLE);
+#[map]
+static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(spec::DEVICES.capacity, 0);
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(spec::CONFIG.capacity, BPF_F_MMAPABLE);
+// Written here, per CPU.
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(spec::COUNTERS.capacity, 0);
+#[map]
+static SVC_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(spec::SVC_COUNTERS.capacity, 0);
+
+/// The pipeline's environment in the kernel.
+pub struct Kernel {
+    /// The program's context, which some helpers ask for.
+    pub ctx: *mut c_void,
+}
+
+impl Kernel {
+    #[inline(always)]
+    fn slot(slot: u32) -> u32 {
+        let Some(row) = SLOTS.get(slot / SLOTS_PER_ROW) else { return 0 };
+        // The mask keeps the index in bounds for compiler and verifier.
+        row.0[(slot % SLOTS_PER_ROW) as usize & (SLOTS_PER_ROW as usize - 1)]
+    }
+
+    #[inline(always)]
+    pub fn count(reason: Reason) {
+        if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+            // SAFETY: per CPU, and programs on one CPU do not interrupt each other at these hooks.
+            unsafe { *counter += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn service(service: u32) -> Option<&'static mut ServiceCounters> {
+        // SAFETY: as above.
+        SVC_COUNTERS.get_ptr_mut(service).map(|counters| unsafe { &mut *counters })
+    }
+}
+
+#[inline(always)]
+fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
+    const EEXIST: i32 = -17;
+    match result {
+        Ok(()) => Ok(()),
+        Err(EEXIST) => Err(InsertError::Exists),
+        Err(_) => Err(InsertError::Full),
+    }
+}
+
+/// An IPv4 address at the beginning of the 16 bytes that a route query takes.
+#[inline(always)]
+fn widened(addr: &[u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = *addr;
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+macro_rules! family {
+    (
+        $family:ty, $addr:ty, $frontends:ident, $backends:ident, $flows:ident, $embryos:ident,
+        $scratch:ident, $device_address:ident, $af:literal, $widened:expr
+    ) => {
+        // Written by the agent only.
+        #[map]
+        static $frontends: HashMap<FrontendKey<$addr>, Frontend> =
+            HashMap::with_max_entries(spec::$frontends.capacity, 0);
+        #[map]
+        static $backends: Array<Backend<$addr>> = Array::with_max_entries(spec::$backends.capacity, BPF_F_MMAPABLE);
+        // Written by several CPUs: inserted if absent; what changes in a flow is monotonous or a count, and a lost
+        // update is made good by the next packet.
+        #[map]
+        static $flows: HashMap<Tuple<$addr>, Flow<$addr>> = HashMap::with_max_entries(spec::$flows.capacity, 0);
+        #[map]
+        static $embryos: LruHashMap<Tuple<$addr>, Flow<$addr>> =
+            LruHashMap::with_max_entries(spec::$embryos.capacity, 0);
+
+        // Per CPU, and used by one program at a time: neither hook interrupts the other on one CPU.
+        #[map]
+        static $scratch: PerCpuArray<Scratch<$addr>> = PerCpuArray::with_max_entries(spec::$scratch.capacity, 0);
+
+        impl Env<$family> for Kernel {
+            type Scratch = &'static mut Scratch<$addr>;
+
+            #[inline(always)]
+            fn scratch(&mut self) -> Option<Self::Scratch> {
+                // SAFETY: see the map; the pipeline asks once per packet.
+                $scratch.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+            }
+
+            #[inline(always)]
+            fn now(&mut self) -> Clock {
+                kernel::now()
+            }
+
+            #[inline(always)]
+            fn config(&mut self) -> Config {
+                CONFIG.get(0).copied().unwrap_or_default()
+            }
+
+            #[inline(always)]
+            fn lookup_flow(&mut self, table: Table, key: &Tuple<$addr>) -> Option<&mut Flow<$addr>> {
+                let flow = match table {
+                    Table::Established => $flows.get_ptr_mut(key),
+                    Table::Embryo => $embryos.get_ptr_mut(key),
+                };
+                // SAFETY: the element stays mapped for the program's run (RCU); see the rule above for its contents.
+                flow.map(|flow| unsafe { &mut *flow })
+            }
+
+            #[inline(always)]
+            fn insert_flow(&mut self, table: Table, key: &Tuple<$addr>, flow: &Flow<$addr>) -> Result<(), InsertError> {
+                inserted(match table {
+                    Table::Established => $flows.insert(key, flow, u64::from(BPF_NOEXIST)),
+                    Table::Embryo => $embryos.insert(key, flow, u64::from(BPF_NOEXIST)),
+                })
+            }
+
+            #[inline(always)]
+            fn remove_flow(&mut self, table: Table, key: &Tuple<$addr>) {
+                // An absent key is what is wanted.
+                let _ = match table {
+                    Table::Established => $flows.remove(key),
+                    Table::Embryo => $embryos.remove(key),
+                };
+            }
+
+            #[inline(always)]
+            fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<Frontend> {
+                // SAFETY: copied at once; the agent replaces whole elements.
+                unsafe { $frontends.get(key) }.copied()
+            }
+
+            #[inline(always)]
+            fn selection(&mut self, index: u32) -> Selection {
+                match SELECTIONS.get_ptr(index) {
+                    // SAFETY: one 8-byte load of an aligned word that the agent replaces by one store.
+                    Some(selection) => unsafe { selection.read_volatile() },
+                    None => Selection::REJECT,
+                }
+            }
+
+            #[inline(always)]
+            fn slot(&mut self, slot: u32) -> u32 {
+                Kernel::slot(slot)
+            }
+
+            #[inline(always)]
+            fn lookup_backend(&mut self, id: u32) -> Option<Backend<$addr>> {
+                $backends.get(id).copied().filter(|backend| backend.flags != 0)
+            }
+
+            #[inline(always)]
+            fn lookup_device(&mut self, ifindex: u32) -> Option<Device> {
+                // SAFETY: copied at once; the agent replaces whole elements.
+                unsafe { DEVICES.get(ifindex) }.copied()
+            }
+
+            #[inline(always)]
+            fn device_address(device: &Device) -> $addr {
+                device.$device_address
+            }
+
+            #[inline(always)]
+            fn route(&mut self, src: &$addr, dst: &$addr, proto: u8, ifindex: u32) -> Route {
+                kernel::route(self.ctx, $af, proto, $widened(src), $widened(dst), ifindex)
+            }
+
+            #[inline(always)]
+            fn count(&mut self, reason: Reason) {
+                Kernel::count(reason);
+            }
+
+            #[inline(always)]
+            fn count_service(&mut self, service: u32, reverse: bool, bytes: u32) {
+                if let Some(counters) = Kernel::service(service) {
+                    if reverse {
+                        counters.reply_packets += 1;
+                        counters.reply_bytes += u64::from(bytes);
+                    } else {
+                        counters.packets += 1;
+                        counters.bytes += u64::from(bytes);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            fn count_new_flow(&mut self, service: u32) {
+                if let Some(counters) = Kernel::service(service) {
+                    counters.new_flows += 1;
+                }
+            }
+        }
+    };
+}
+
+family!(V4, [u8; 4], FRONTENDS_V4, BACKENDS_V4, FLOWS_V4, EMBRYOS_V4, SCRATCH_V4, v4, 2, widened);
+family!(V6, [u8; 16], FRONTENDS_V6, BACKENDS_V6, FLOWS_V6, EMBRYOS_V6, SCRATCH_V6, v6, 10, <[u8; 16]>::clone);

@@ -1,0 +1,152 @@
+//! Packets over the contexts of XDP and tc: the bounds check, and how checksums change at each.
+#![expect(unsafe_code, reason = "lays headers over packet memory that the verifier guards")]
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
+    helpers::{bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes},
+    programs::{TcContext, XdpContext},
+};
+use svc_common::{
+    csum,
+    net::Be16,
+    packet::{Hook, L4Patch, Packet},
+    reason::Reason,
+    wire::Header,
+};
+
+/// Ethernet, the longest IPv4 header and a TCP header; longer than IPv6 without extensions needs.
+const HEADERS: u32 = 14 + 60 + 20;
+
+/// A header at `start + offset` if it ends before `end`.
+#[inline(always)]
+fn header_at<'a, T: Header>(start: usize, end: usize, offset: usize) -> Result<&'a mut T, Reason> {
+    let header = start + offset;
+    if header + size_of::<T>() > end {
+        return Err(Reason::Malformed);
+    }
+    // SAFETY: in bounds; `Header` allows any bytes, and the callers tie the borrow to the packet's. The architectures
+    // that the kernel's JIT supports here load words at any address; the type's alignment only says how wide.
+    Ok(unsafe { &mut *(header as *mut T) })
+}
+
+/// A frame at XDP.
+pub struct Xdp(pub XdpContext);
+
+impl Packet for Xdp {
+    const HOOK: Hook = Hook::Xdp;
+
+    #[inline(always)]
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Reason> {
+        header_at(self.0.data(), self.0.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {
+        let field = header_at::<Checksum>(self.0.data(), self.0.data_end(), patch.offset)?;
+        let delta = u32::from(patch.addr_delta) + u32::from(patch.port_delta);
+        field.0 = csum::apply_l4(field.0, delta, patch.udp);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn len_bytes(&self) -> u32 {
+        (self.0.data_end() - self.0.data()) as u32
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.0.ingress_ifindex() as u32
+    }
+}
+
+/// A checksum field alone.
+#[repr(C, align(2))]
+#[derive(Clone, Copy)]
+struct Checksum(Be16);
+
+// SAFETY: two bytes, any of them valid.
+unsafe impl Header for Checksum {}
+
+/// A packet at tc; `EGRESS` says on which way.
+pub struct Tc<const EGRESS: bool>(pub TcContext);
+
+impl<const EGRESS: bool> Tc<EGRESS> {
+    #[inline(always)]
+    fn skb(&self) -> *mut __sk_buff {
+        self.0.as_ptr().cast()
+    }
+
+    /// The ether type in network order, and whether a VLAN tag was taken off.
+    #[inline(always)]
+    pub fn protocol(&self) -> (Be16, bool) {
+        // SAFETY: the context is valid for the program's run.
+        let skb = unsafe { &*self.skb() };
+        (Be16::from_raw(skb.protocol as u16), skb.vlan_present != 0)
+    }
+
+    /// Makes sure that the headers are in the linear part, where they can be read.
+    #[inline(always)]
+    pub fn pull_headers(&self) {
+        let linear = self.0.data_end() - self.0.data();
+        let wanted = self.0.len().min(HEADERS);
+        if (linear as u32) < wanted {
+            // SAFETY: the context is valid. If it fails, parsing finds the packet too short and passes it.
+            unsafe { bpf_skb_pull_data(self.skb(), wanted) };
+        }
+    }
+}
+
+impl<const EGRESS: bool> Packet for Tc<EGRESS> {
+    const HOOK: Hook = if EGRESS { Hook::Egress } else { Hook::Ingress };
+
+    #[inline(always)]
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Reason> {
+        header_at(self.0.data(), self.0.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn set_addresses<T: Header>(&mut self, offset: usize, addresses: &T) -> Result<(), Reason> {
+        if size_of::<T>() <= 8 {
+            // The IPv4 header's own checksum keeps the sum over it constant.
+            *self.header_mut(offset)? = *addresses;
+            return Ok(());
+        }
+        // IPv6 has none: where the NIC summed the whole packet, `skb->csum` has to follow. `patch_l4` takes the same
+        // difference off again (pseudo-header), as the transport checksum cancels it.
+        let from = core::ptr::from_ref(addresses).cast();
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        // SAFETY: `from` is valid for the size of `T`; the helper checks the offset.
+        let result = unsafe { bpf_skb_store_bytes(self.skb(), offset as u32, from, size_of::<T>() as u32, flags) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {
+        // The helpers know whether the checksum is complete, partial or summed by the NIC; direct writes would not.
+        let mangled = if patch.udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let pseudo = u64::from(BPF_F_PSEUDO_HDR) | mangled;
+        // SAFETY: the context is valid; the helper checks the offset.
+        let mut result =
+            unsafe { bpf_l4_csum_replace(self.skb(), patch.offset as u32, 0, u64::from(patch.addr_delta), pseudo) };
+        // 0xFFFF is zero in ones' complement: the ports stay.
+        if patch.port_delta != 0xffff && result == 0 {
+            // SAFETY: as above.
+            result = unsafe {
+                bpf_l4_csum_replace(self.skb(), patch.offset as u32, 0, u64::from(patch.port_delta), mangled)
+            };
+        }
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn len_bytes(&self) -> u32 {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the program's run.
+        unsafe { (*self.skb()).ifindex }
+    }
+}

@@ -1,0 +1,34 @@
+//! What both tc hooks do with a packet.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+};
+use svc_common::{
+    family::{Family, V4, V6},
+    pipeline::{self, Outcome},
+};
+
+use crate::{kernel, maps::Kernel, packet::Tc};
+
+/// Runs the pipeline and tells the kernel. Whatever stays in the stack is left to the next program of the hook.
+#[inline(always)]
+pub fn run<const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
+    let (ether_type, tagged) = pkt.protocol();
+    if tagged {
+        return TC_ACT_UNSPEC;
+    }
+    pkt.pull_headers();
+    let mut env = Kernel { ctx: pkt.0.as_ptr() };
+    let outcome = match ether_type {
+        V4::ETHER_TYPE => pipeline::run::<V4, _, _, false>(&mut pkt, &mut env),
+        V6::ETHER_TYPE => pipeline::run::<V6, _, _, false>(&mut pkt, &mut env),
+        _ => Outcome::Pass,
+    };
+    match outcome {
+        Outcome::Pass | Outcome::Deliver => TC_ACT_UNSPEC,
+        Outcome::Send(ifindex) => kernel::redirect(ifindex),
+        Outcome::Resolve(ifindex) => kernel::redirect_neigh(ifindex),
+        Outcome::Drop(_) => TC_ACT_SHOT,
+    }
+}

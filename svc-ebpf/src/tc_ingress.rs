@@ -1,0 +1,11 @@
+//! The tc ingress hook: packets of pods, and what XDP leaves of those that come in through an uplink.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+
+use crate::packet::Tc;
+
+/// See the module.
+#[classifier]
+pub fn svc_tc_ingress(ctx: TcContext) -> i32 {
+    crate::tc::run(Tc::<false>(ctx))
+}

@@ -1,0 +1,43 @@
+//! The XDP hook: packets that enter the node through an uplink.
+
+use aya_ebpf::{EbpfContext, bindings::xdp_action, macros::xdp, programs::XdpContext};
+use svc_common::{
+    family::{Family, V4, V6},
+    packet::Packet,
+    pipeline::{self, Outcome},
+    wire::EthHeader,
+};
+
+use crate::{kernel, maps::Kernel, packet::Xdp};
+
+/// For devices whose frames have complete checksums.
+#[xdp]
+pub fn svc_xdp(ctx: XdpContext) -> u32 {
+    run::<false>(ctx)
+}
+
+/// For veth, where frames of local sockets may have partial checksums (B05).
+#[xdp]
+pub fn svc_xdp_veth(ctx: XdpContext) -> u32 {
+    run::<true>(ctx)
+}
+
+#[inline(always)]
+fn run<const PARTIAL: bool>(ctx: XdpContext) -> u32 {
+    let mut env = Kernel { ctx: ctx.as_ptr() };
+    let mut pkt = Xdp(ctx);
+    let Ok(eth) = pkt.header_mut::<EthHeader>(0) else {
+        return xdp_action::XDP_PASS;
+    };
+    let outcome = match eth.ether_type {
+        V4::ETHER_TYPE => pipeline::run::<V4, _, _, PARTIAL>(&mut pkt, &mut env),
+        V6::ETHER_TYPE => pipeline::run::<V6, _, _, PARTIAL>(&mut pkt, &mut env),
+        _ => Outcome::Pass,
+    };
+    match outcome {
+        // At XDP nothing is resolved by the stack: such packets pass untouched and tc translates them.
+        Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) => xdp_action::XDP_PASS,
+        Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, pkt.ifindex()),
+        Outcome::Drop(_) => xdp_action::XDP_DROP,
+    }
+}
