@@ -1,0 +1,32 @@
+//! `cargo xtask bench`: builds with optimisation, then becomes the benchmark.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{build, run, setup};
+
+/// Arguments of the task.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to measure, and its options
+    #[arg(default_value = "packets", trailing_var_arg = true, allow_hyphen_values = true)]
+    what: Vec<String>,
+}
+
+/// Sets up, builds and measures; never returns if the benchmark starts.
+///
+/// # Errors
+/// If something is missing or does not build.
+pub fn run(args: &Args) -> Result<()> {
+    if !run::is_root() {
+        bail!("benchmarks load BPF programs; remedy: run them as root");
+    }
+    let toolchain = setup::for_build()?;
+    let object = build::kernel_programs(&toolchain)?;
+    let binary = build::host_binaries(&toolchain, &object, true)?.join("svc-bench");
+    let mut bench = Command::new(&binary);
+    bench.current_dir(run::workspace()).args(&args.what).env("SVC_EBPF_OBJECT", &object);
+    Err(bench.exec()).with_context(|| format!("cannot run {}", binary.display()))
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask build`: the kernel programs, then everything that runs on the host and embeds them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::toolchain::Toolchain;
+use crate::{linker, run, setup};
+
+/// The target that the kernel programs are compiled for, little endian like every machine that runs them here.
+const BPF_TARGET: &str = "bpfel-unknown-none";
+
+/// Debug info becomes BTF, without which the kernel neither shows the maps' types nor relocates anything.
+const BPF_FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf";
+
+/// Arguments of the task.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Optimise the agent and svcctl, too; the kernel programs always are
+    #[arg(long)]
+    release: bool,
+}
+
+/// Builds all and says where it lies.
+///
+/// # Errors
+/// If something is missing or does not compile.
+pub fn run(args: &Args) -> Result<()> {
+    let toolchain = setup::for_build()?;
+    let object = kernel_programs(&toolchain)?;
+    let binaries = host_binaries(&toolchain, &object, args.release)?;
+    println!("kernel programs: {}", object.display());
+    println!("svc-agent, svcctl: {}", binaries.display());
+    Ok(())
+}
+
+/// Builds the object with the kernel programs; returns its path.
+///
+/// # Errors
+/// If it does not compile, or comes out without type information.
+pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo("build");
+    cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
+    run::loud(kernel_environment(&mut cargo)).context("the kernel programs do not build")?;
+    let object = target_dir().join(BPF_TARGET).join("release/svc-ebpf");
+    let bytes = std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    if !bytes.windows(6).any(|window| window == b"\0.BTF\0") {
+        bail!("{} has no section .BTF; remedy: build it with bpf-linker and {BPF_FLAGS}", object.display());
+    }
+    Ok(object)
+}
+
+/// Lints the kernel programs for their own target.
+///
+/// # Errors
+/// If there is something to say about them.
+pub fn lint_kernel_programs(toolchain: &Toolchain) -> Result<()> {
+    let mut cargo = toolchain.cargo("clippy");
+    cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
+    cargo.args(["--", "-D", "warnings"]);
+    run::loud(kernel_environment(&mut cargo))
+}
+
+/// Builds the binaries that embed the object; returns their directory.
+///
+/// # Errors
+/// If they do not compile.
+pub fn host_binaries(toolchain: &Toolchain, object: &Path, release: bool) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo("build");
+    cargo.args(["--quiet", "--package", "svc-agent", "--package", "svc-tests", "--bins"]);
+    if release {
+        cargo.arg("--release");
+    }
+    run::loud(cargo.env("SVC_EBPF_OBJECT", object)).context("the agent does not build")?;
+    Ok(target_dir().join(if release { "release" } else { "debug" }))
+}
+
+/// Where cargo puts what it builds.
+pub fn target_dir() -> PathBuf {
+    let workspace = run::workspace();
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), |dir| workspace.join(dir))
+}
+
+/// `build-std` is allowed for these commands alone, and the flags reach the BPF target alone: build scripts and macros
+/// are compiled for the host, and the caller's RUSTFLAGS are for the host's crates.
+fn kernel_environment(cargo: &mut std::process::Command) -> &mut std::process::Command {
+    cargo
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", BPF_FLAGS)
+        .env("PATH", linker::search_path())
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+}
