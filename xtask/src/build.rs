@@ -44,7 +44,7 @@ pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
     run::loud(kernel_environment(&mut cargo)).context("the kernel programs do not build")?;
     let object = target_dir().join(BPF_TARGET).join("release/svc-ebpf");
     let bytes = std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
-    if !bytes.windows(6).any(|window| window == b"\0.BTF\0") {
+    if !bytes.windows(5).any(|window| window == b".BTF\0") {
         bail!("{} has no section .BTF; remedy: build it with bpf-linker and {BPF_FLAGS}", object.display());
     }
     Ok(object)
