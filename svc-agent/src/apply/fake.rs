@@ -1,1 +1,216 @@
-//! The maps in memory, for tests.
+//! The maps in memory, for tests: fails on demand, and sees every write that a packet could stumble over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use anyhow::{Context, bail, ensure};
+use svc_common::maps::{Frontend, SLOTS_PER_ROW, Selection, SlotRow};
+
+use super::{AnyBackend, AnyFrontendKey, ApplyError, Capacities, MapContents, MapOp, Store};
+use crate::resolve::AddressFamily;
+
+/// The maps in memory.
+#[derive(Clone, Debug)]
+pub struct FakeStore {
+    /// How much fits; more is refused as the kernel does.
+    pub capacities: Capacities,
+    /// The frontend maps.
+    pub frontends: BTreeMap<AnyFrontendKey, Frontend>,
+    /// The backend maps, without free ids.
+    pub backends: BTreeMap<(AddressFamily, u32), AnyBackend>,
+    /// The selections that are not zero.
+    pub selections: BTreeMap<u32, Selection>,
+    /// The rows that were ever written.
+    pub rows: BTreeMap<u32, SlotRow>,
+    /// The epoch.
+    pub epoch: u32,
+    /// The writes carried out, if [`FakeStore::recording`].
+    pub log: Vec<MapOp>,
+    /// Whether `log` is kept.
+    pub recording: bool,
+    /// How many writes succeed before one fails; that one is tried again only by the caller.
+    pub fail_after: Option<usize>,
+}
+
+impl FakeStore {
+    /// Empty maps.
+    pub fn new(capacities: Capacities) -> Self {
+        Self {
+            capacities,
+            frontends: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            selections: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            epoch: 1,
+            log: Vec::new(),
+            recording: false,
+            fail_after: None,
+        }
+    }
+
+    /// The backends that the slots of a selection name.
+    pub fn named_by(&self, selection: Selection) -> BTreeSet<u32> {
+        let slots = selection.offset()..selection.offset().saturating_add(selection.len());
+        let id = |slot: u32| {
+            let row = self.rows.get(&(slot / SLOTS_PER_ROW)).copied().unwrap_or_default();
+            row.0.get((slot % SLOTS_PER_ROW) as usize).copied().unwrap_or(0)
+        };
+        slots.map(id).collect()
+    }
+
+    /// Checks all that the datapath relies on: every frontend leads to selections, slots and backends that are its own.
+    ///
+    /// # Errors
+    /// The first thing that a packet would stumble over.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.check_with(&mut |selection| self.named_by(selection))
+    }
+
+    /// The same; `named_by` may remember what tables name.
+    ///
+    /// # Errors
+    /// The first thing that a packet would stumble over.
+    pub fn check_with(&self, named_by: &mut dyn FnMut(Selection) -> BTreeSet<u32>) -> anyhow::Result<()> {
+        let mut owners: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut rows: Vec<(Range<u32>, u32)> = Vec::new();
+        for (key, frontend) in &self.frontends {
+            ensure!((1..self.capacities.services).contains(&frontend.service), "{key:?}: service {}", frontend.service);
+            for index in BTreeSet::from([frontend.external, frontend.internal]) {
+                ensure!((1..self.capacities.selections).contains(&index), "{key:?}: selection {index}");
+                let owner = *owners.entry(index).or_insert(frontend.service);
+                ensure!(
+                    owner == frontend.service,
+                    "selection {index} serves the services {owner} and {}",
+                    frontend.service
+                );
+                let selection = self.selections.get(&index).copied().unwrap_or_default();
+                if selection.is_empty() {
+                    continue;
+                }
+                ensure!(selection.offset().is_multiple_of(SLOTS_PER_ROW), "selection {index} begins inside of a row");
+                let first = selection.offset() / SLOTS_PER_ROW;
+                rows.push((first..first + selection.len().div_ceil(SLOTS_PER_ROW), index));
+                for id in named_by(selection) {
+                    let backend = self.backends.get(&(key.family(), id));
+                    let backend =
+                        backend.with_context(|| format!("{key:?}: a slot names backend {id}, which is free"))?;
+                    let service = backend.service();
+                    ensure!(service == frontend.service, "{key:?}: backend {id} belongs to service {service}");
+                }
+            }
+        }
+        rows.sort_by_key(|(rows, index)| (rows.start, *index));
+        rows.dedup();
+        for pair in rows.windows(2) {
+            if let [(before, one), (after, other)] = pair {
+                ensure!(before.end <= after.start, "the selections {one} and {other} share rows");
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out one write.
+    ///
+    /// # Errors
+    /// If it does not fit, or if a packet that is under way could see it half done.
+    pub fn write(&mut self, op: &MapOp) -> anyhow::Result<()> {
+        match *op {
+            MapOp::SetBackend { id, value } => {
+                ensure!((1..self.capacities.backends).contains(&id), "no backend id {id}");
+                let at = (value.family(), id);
+                if value.is_free() {
+                    self.backends.remove(&at);
+                } else {
+                    let found = self.backends.get(&at);
+                    let same =
+                        found.is_none_or(|found| (found.name(), found.service()) == (value.name(), value.service()));
+                    ensure!(same, "backend id {id} is in use: {found:?} cannot become {value:?}");
+                    self.backends.insert(at, value);
+                }
+            }
+            MapOp::WriteRows { first, ref rows } => {
+                let end = first + rows.len() as u32;
+                ensure!(end <= self.capacities.slot_rows, "no rows {first}..{end}");
+                for (index, selection) in &self.selections {
+                    let start = selection.offset() / SLOTS_PER_ROW;
+                    let apart = end <= start || start + selection.len().div_ceil(SLOTS_PER_ROW) <= first;
+                    ensure!(apart || selection.is_empty(), "rows {first}..{end} belong to selection {index}");
+                }
+                self.rows.extend((first..end).zip(rows.iter().copied()));
+            }
+            MapOp::SetSelection { index, value } => {
+                ensure!((1..self.capacities.selections).contains(&index), "no selection {index}");
+                if value == Selection::default() {
+                    self.selections.remove(&index);
+                } else {
+                    self.selections.insert(index, value);
+                }
+            }
+            MapOp::SetFrontend { key, value } => {
+                let full = || {
+                    let family = self.frontends.keys().filter(|other| other.family() == key.family());
+                    family.count() >= self.capacities.frontends as usize
+                };
+                ensure!(self.frontends.contains_key(&key) || !full(), "E2BIG");
+                self.frontends.insert(key, value);
+            }
+            MapOp::DeleteFrontend { key } => drop(self.frontends.remove(&key)),
+            MapOp::ClearCounters { service } => {
+                ensure!((1..self.capacities.services).contains(&service), "no service {service}");
+            }
+            MapOp::RaiseEpoch => self.epoch += 1,
+        }
+        Ok(())
+    }
+
+    /// One write, unless it is the one that shall fail.
+    fn attempt(&mut self, op: &MapOp) -> anyhow::Result<()> {
+        match self.fail_after {
+            Some(0) => {
+                self.fail_after = None;
+                bail!("a write that shall fail");
+            }
+            Some(left) => self.fail_after = Some(left - 1),
+            None => {}
+        }
+        self.write(op)?;
+        if self.recording {
+            self.log.push(op.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Store for FakeStore {
+    fn capacities(&self) -> Capacities {
+        self.capacities
+    }
+
+    fn read(&mut self) -> anyhow::Result<MapContents> {
+        let mut contents = MapContents {
+            frontends: self.frontends.iter().map(|(&key, &value)| (key, value)).collect(),
+            selections: self.selections.iter().map(|(&index, &value)| (index, value)).collect(),
+            ..MapContents::default()
+        };
+        for (&(_, id), &backend) in &self.backends {
+            match backend {
+                AnyBackend::V4(backend) => drop(contents.backends_v4.insert(id, backend)),
+                AnyBackend::V6(backend) => drop(contents.backends_v6.insert(id, backend)),
+            }
+        }
+        Ok(contents)
+    }
+
+    fn read_rows(&mut self, first: u32, count: u32) -> anyhow::Result<Vec<SlotRow>> {
+        let end = first.checked_add(count).filter(|&end| end <= self.capacities.slot_rows);
+        let end = end.with_context(|| format!("no {count} rows from {first} on"))?;
+        Ok((first..end).map(|row| self.rows.get(&row).copied().unwrap_or_default()).collect())
+    }
+
+    fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {
+        for (index, op) in ops.iter().enumerate() {
+            self.attempt(op).map_err(|source| ApplyError { index, source })?;
+        }
+        Ok(())
+    }
+}

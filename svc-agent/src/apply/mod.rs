@@ -4,8 +4,12 @@ pub mod fake;
 pub mod kernel;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use svc_common::maps::{Backend, Frontend, FrontendKey, Selection, SlotRow};
+use svc_common::net::Be16;
+
+use crate::resolve::AddressFamily;
 
 /// A frontend's key in either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +20,25 @@ pub enum AnyFrontendKey {
     V6(FrontendKey<[u8; 16]>),
 }
 
+impl AnyFrontendKey {
+    /// The key of an address, a port and an IANA protocol number.
+    pub fn new(addr: IpAddr, port: u16, proto: u8) -> Self {
+        let port = Be16::from_host(port);
+        match addr {
+            IpAddr::V4(addr) => Self::V4(FrontendKey { addr: addr.octets(), port, proto, pad: 0 }),
+            IpAddr::V6(addr) => Self::V6(FrontendKey { addr: addr.octets(), port, proto, pad: 0 }),
+        }
+    }
+
+    /// Which of the two maps it belongs into.
+    pub const fn family(&self) -> AddressFamily {
+        match self {
+            Self::V4(_) => AddressFamily::V4,
+            Self::V6(_) => AddressFamily::V6,
+        }
+    }
+}
+
 /// A backend in either family; the ids of the families are separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnyBackend {
@@ -23,6 +46,57 @@ pub enum AnyBackend {
     V4(Backend<[u8; 4]>),
     /// `BACKENDS_V6`.
     V6(Backend<[u8; 16]>),
+}
+
+impl AnyBackend {
+    /// The backend of an address and a port, with its flags and its service id.
+    pub fn new(addr: IpAddr, port: u16, flags: u16, service: u32) -> Self {
+        let port = Be16::from_host(port);
+        match addr {
+            IpAddr::V4(addr) => Self::V4(Backend { addr: addr.octets(), port, flags, service }),
+            IpAddr::V6(addr) => Self::V6(Backend { addr: addr.octets(), port, flags, service }),
+        }
+    }
+
+    /// The value of an id that is free.
+    pub fn free(family: AddressFamily) -> Self {
+        match family {
+            AddressFamily::V4 => Self::V4(Backend::default()),
+            AddressFamily::V6 => Self::V6(Backend::default()),
+        }
+    }
+
+    /// Which of the two maps it belongs into.
+    pub const fn family(&self) -> AddressFamily {
+        match self {
+            Self::V4(_) => AddressFamily::V4,
+            Self::V6(_) => AddressFamily::V6,
+        }
+    }
+
+    /// Its address and port: what a service knows it by.
+    pub fn name(&self) -> (IpAddr, u16) {
+        match self {
+            Self::V4(backend) => (backend.addr.into(), backend.port.to_host()),
+            Self::V6(backend) => (backend.addr.into(), backend.port.to_host()),
+        }
+    }
+
+    /// The service id that it belongs to.
+    pub const fn service(&self) -> u32 {
+        match self {
+            Self::V4(backend) => backend.service,
+            Self::V6(backend) => backend.service,
+        }
+    }
+
+    /// Whether it says that its id is free.
+    pub const fn is_free(&self) -> bool {
+        match self {
+            Self::V4(backend) => backend.flags == 0,
+            Self::V6(backend) => backend.flags == 0,
+        }
+    }
 }
 
 /// One write. The order of a plan's writes is what B77 asks for.
