@@ -6,6 +6,8 @@ pub mod agent;
 pub mod apply;
 pub mod attach;
 pub mod check;
+pub mod cli;
+pub mod client;
 pub mod compile;
 pub mod config;
 pub mod control;

@@ -1,6 +1,7 @@
-//! The system calls that no library wraps safely: `bpf(2)`, memory-mapped maps, ethtool. The agent's only `unsafe`.
+//! The system calls that no library wraps safely: `bpf(2)`, memory-mapped maps, ethtool, peers of sockets. The agent's only `unsafe`.
 
 pub mod batch;
 pub mod bpf;
 pub mod ethtool;
 pub mod mmap;
+pub mod socket;

@@ -1,0 +1,151 @@
+//! The arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+use crate::control::DEFAULT_SOCKET;
+use crate::control::api::{AddressMatch, Protocol};
+
+/// Shows what the node agent does.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "svcctl", version, propagate_version = true)]
+pub struct Args {
+    /// Control socket of the agent
+    #[arg(long, global = true, env = "SVC_AGENT_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Show the agent: sync, devices, maps, counters
+    Status(Output),
+    /// Show Services, endpoints, backends, flows or devices
+    Get(Get),
+    /// Show the versions of svcctl and of the agent
+    Version,
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to show it.
+#[derive(Clone, Copy, Debug, Group)]
+pub struct Output {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+    /// Leave the headers of tables out
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+/// How to show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns with rounded numbers
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// JSON with exact numbers
+    Json,
+    /// YAML with exact numbers
+    Yaml,
+}
+
+/// What to get.
+#[derive(Clone, Debug, Group)]
+pub struct Get {
+    /// What to show
+    #[arg(value_enum)]
+    pub resource: Resource,
+    /// Only what belongs to this Service (NAME or NAMESPACE/NAME); for devices the device's name
+    pub name: Option<String>,
+    /// Only what belongs to Services of this namespace
+    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// Show every namespace (the default)
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Show at most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: Output,
+    /// Which connections.
+    #[command(flatten)]
+    pub flows: Flows,
+}
+
+/// Which connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Group)]
+#[command(next_help_heading = "Options of `get flows`")]
+pub struct Flows {
+    /// Only connections of this client: an address, a network, or an address and port
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<AddressMatch>,
+    /// Only connections to this VIP
+    #[arg(long, value_name = "ADDRESS")]
+    pub vip: Option<AddressMatch>,
+    /// Only connections served by this backend
+    #[arg(long, value_name = "ADDRESS")]
+    pub backend: Option<AddressMatch>,
+    /// Only connections of this protocol: tcp, udp or sctp
+    #[arg(long)]
+    pub protocol: Option<Protocol>,
+}
+
+/// What can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Resource {
+    /// Services as resolved on this node; or: service, svc
+    #[value(aliases = ["service", "svc"])]
+    Services,
+    /// Endpoints of Services; or: endpoint, ep
+    #[value(aliases = ["endpoint", "ep"])]
+    Endpoints,
+    /// Backends as they lie in the maps; or: backend, be
+    #[value(aliases = ["backend", "be"])]
+    Backends,
+    /// Live connections with their translation; or: flow, fl
+    #[value(aliases = ["flow", "fl"])]
+    Flows,
+    /// Network devices and what is attached to them; or: device, dev
+    #[value(aliases = ["device", "dev"])]
+    Devices,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn resources_go_by_plural_singular_and_short_name() {
+        for (names, wanted) in [
+            (["services", "service", "svc"], Resource::Services),
+            (["endpoints", "endpoint", "ep"], Resource::Endpoints),
+            (["backends", "backend", "be"], Resource::Backends),
+            (["flows", "flow", "fl"], Resource::Flows),
+            (["devices", "device", "dev"], Resource::Devices),
+        ] {
+            for name in names {
+                assert_eq!(Resource::from_str(name, false), Ok(wanted));
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `svcctl get`.
+
+use std::io::Write;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use serde::de::DeserializeOwned;
+
+use super::CliError;
+use super::args::{Args, Flows, Format, Get, Resource};
+use super::human::harmless;
+use super::printer::{Printer, Show};
+use crate::client::Client;
+use crate::control::api::{Backend, Device, Flow, FlowFilter, List, ObjectFilter, Service, ServiceEndpoints};
+
+/// Prints the list that was asked for.
+pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
+    if get.resource != Resource::Flows && get.flows != Flows::default() {
+        let text = "--client, --vip, --backend and --protocol are for `svcctl get flows` only\n";
+        return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
+    }
+    let count = match get.resource {
+        Resource::Services => services(client, get, out, err).await?,
+        Resource::Endpoints => print(get, &list::<ServiceEndpoints>(client, "/v1/endpoints", get).await?, out)?,
+        Resource::Backends => print(get, &list::<Backend>(client, "/v1/backends", get).await?, out)?,
+        Resource::Flows => flows(client, get, out).await?,
+        Resource::Devices => devices(client, get, out).await?,
+    };
+    if count > 0 || get.limit == Some(0) {
+        return Ok(());
+    }
+    // A Service without connections or backends is nothing wrong; one that does not exist is.
+    let named = !matches!(get.resource, Resource::Flows | Resource::Backends);
+    match &get.name {
+        Some(name) if named => {
+            Err(CliError::NotFound(format!("{} `{name}` not found{}", noun(get.resource), in_namespace(get))))
+        }
+        _ if matches!(get.output.output, Format::Table | Format::Wide) => {
+            // As kubectl does; nothing depends on it.
+            drop(writeln!(err, "No {} found{}.", plural(get.resource), in_namespace(get)));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn services(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn Write) -> Result<usize, CliError> {
+    let services = list::<Service>(client, "/v1/services", get).await?;
+    let count = print(get, &services, out)?;
+    if matches!(get.output.output, Format::Table | Format::Wide) {
+        out.flush()?;
+        for service in &services {
+            if let Some(reason) = &service.refused {
+                let text = format!("{}/{} is refused: {reason}", service.namespace, service.name);
+                drop(writeln!(err, "warning: {}", harmless(&text)));
+            }
+        }
+    }
+    Ok(count)
+}
+
+async fn flows(client: &Client, get: &Get, out: &mut dyn Write) -> Result<usize, CliError> {
+    let ObjectFilter { namespace, service, limit } = object_filter(get);
+    let Flows { client: from, vip, backend, protocol } = get.flows.clone();
+    let filter = FlowFilter { namespace, service, client: from, vip, backend, protocol, limit };
+    let mut lines = client.lines::<Flow>("/v1/flows", &filter).await?;
+    let mut printer = Printer::new::<Flow>(get.output, out);
+    let ended = loop {
+        match lines.next().await {
+            Ok(Some(flow)) => printer.print(&flow)?,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    // What came before a failure is shown too.
+    let count = printer.finish()?;
+    ended?;
+    Ok(count)
+}
+
+async fn devices(client: &Client, get: &Get, out: &mut dyn Write) -> Result<usize, CliError> {
+    let mut devices = client.get::<List<Device>>("/v1/devices", &()).await?.items;
+    if let Some(name) = &get.name {
+        devices.retain(|device| device.name == *name);
+    }
+    devices.truncate(get.limit.unwrap_or(usize::MAX));
+    print(get, &devices, out)
+}
+
+async fn list<T: DeserializeOwned>(client: &Client, path: &str, get: &Get) -> Result<Vec<T>, CliError> {
+    Ok(client.get::<List<T>>(path, &object_filter(get)).await?.items)
+}
+
+fn print<T: Show>(get: &Get, items: &[T], out: &mut dyn Write) -> Result<usize, CliError> {
+    let mut printer = Printer::new::<T>(get.output, out);
+    for item in items {
+        printer.print(item)?;
+    }
+    printer.finish()
+}
+
+/// `NAMESPACE/NAME` names both.
+fn object_filter(get: &Get) -> ObjectFilter {
+    let (namespace, service) = match get.name.as_deref().map(|name| name.split_once('/').ok_or(name)) {
+        Some(Ok((namespace, name))) => (Some(namespace.to_owned()), Some(name.to_owned())),
+        Some(Err(name)) => (get.namespace.clone(), Some(name.to_owned())),
+        None => (get.namespace.clone(), None),
+    };
+    ObjectFilter { namespace, service, limit: get.limit }
+}
+
+fn in_namespace(get: &Get) -> String {
+    get.namespace.as_ref().map_or_else(String::new, |namespace| format!(" in the namespace `{namespace}`"))
+}
+
+fn noun(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Devices => "device",
+        Resource::Services | Resource::Endpoints | Resource::Backends | Resource::Flows => "Service",
+    }
+}
+
+fn plural(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Services => "Services",
+        Resource::Endpoints => "endpoints",
+        Resource::Backends => "backends",
+        Resource::Flows => "flows",
+        Resource::Devices => "devices",
+    }
+}

@@ -1,0 +1,113 @@
+//! `svcctl status`: the agent on one screen.
+
+use std::io::{self, Write};
+
+use super::CliError;
+use super::args::{Format, Output};
+use super::human::{harmless, number, seconds};
+use super::printer::{Printer, yaml};
+use super::table::Table;
+use crate::client::Client;
+use crate::control::api::{Device, MapUsage, Status, Sync};
+
+/// Prints it.
+pub async fn run(client: &Client, output: Output, out: &mut dyn Write) -> Result<(), CliError> {
+    let status = client.get::<Status>("/v1/status", &()).await?;
+    match output.output {
+        Format::Json => {
+            let text = serde_json::to_string_pretty(&status).map_err(io::Error::from)?;
+            Ok(writeln!(out, "{text}")?)
+        }
+        Format::Yaml => Ok(out.write_all(yaml(&status)?.as_bytes())?),
+        Format::Table | Format::Wide => show(&status, output, out),
+    }
+}
+
+fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliError> {
+    let zone = status.zone.as_ref().map_or_else(String::new, |zone| format!(" in the zone {zone}"));
+    let mut facts = Table::new(["", ""], false);
+    for (name, value) in [
+        ("Agent:", format!("{}, pid {}, up {}", status.version, status.pid, seconds(status.uptime_seconds))),
+        ("Node:", format!("{}{zone}", status.node_name)),
+        ("Kernel:", status.kernel_release.clone()),
+        ("Pins:", status.pin_dir.clone()),
+        ("Sync:", sync(&status.sync)),
+        ("Epoch:", status.epoch.to_string()),
+    ] {
+        facts.row(vec![name.into(), value], out)?;
+    }
+    facts.flush(out)?;
+
+    if !status.devices.is_empty() {
+        writeln!(out)?;
+        let mut devices = Printer::new::<Device>(output, out);
+        for device in &status.devices {
+            devices.print(device)?;
+        }
+        devices.finish()?;
+    }
+    writeln!(out)?;
+    let mut maps = Table::new(["MAP", "USED", "CAPACITY", "FULL"], !output.no_headers);
+    for map in &status.maps {
+        maps.row(
+            vec![map.name.clone(), map.used.map(number).unwrap_or_default(), number(map.capacity), full(map)],
+            out,
+        )?;
+    }
+    maps.flush(out)?;
+    let happened: Vec<_> = status.counters.iter().filter(|counter| counter.count > 0).collect();
+    if !happened.is_empty() {
+        writeln!(out)?;
+        let mut counters = Table::new(["COUNTER", "PACKETS"], !output.no_headers);
+        for counter in happened {
+            counters.row(vec![counter.reason.clone(), number(counter.count)], out)?;
+        }
+        counters.flush(out)?;
+    }
+    let refused = status.sync.refused.iter().map(|it| format!("{}/{}: {}", it.namespace, it.name, it.reason));
+    section("Refused Services", refused.collect(), out)?;
+    section("Problems of the sources", status.sync.problems.clone(), out)?;
+    Ok(())
+}
+
+/// One line about whether what was asked for is in the maps.
+fn sync(sync: &Sync) -> String {
+    let mut parts = Vec::new();
+    match (&sync.last_error, sync.pending) {
+        (Some(error), _) => parts.push(format!("FAILED: {error}")),
+        (None, 0) if sync.last_success_seconds_ago.is_some() => parts.push("up to date".into()),
+        (None, _) => parts.push("in progress".into()),
+    }
+    match sync.last_success_seconds_ago {
+        Some(ago) => parts.push(format!("last success {} ago", seconds(ago))),
+        None => parts.push("no success yet".into()),
+    }
+    if sync.pending > 0 {
+        parts.push(format!("{} Services pending", sync.pending));
+    }
+    if !sync.complete {
+        parts.push("a source is incomplete, so nothing is removed".into());
+    }
+    if !sync.refused.is_empty() {
+        parts.push(format!("{} refused", sync.refused.len()));
+    }
+    if !sync.problems.is_empty() {
+        parts.push(format!("{} problems", sync.problems.len()));
+    }
+    parts.join(", ")
+}
+
+fn full(map: &MapUsage) -> String {
+    let percent = map.used.and_then(|used| used.saturating_mul(100).checked_div(map.capacity));
+    percent.map(|percent| format!("{percent}%")).unwrap_or_default()
+}
+
+fn section(title: &str, lines: Vec<String>, out: &mut dyn Write) -> io::Result<()> {
+    if !lines.is_empty() {
+        writeln!(out, "\n{title}:")?;
+    }
+    for line in lines {
+        writeln!(out, "  {}", harmless(&line))?;
+    }
+    Ok(())
+}
