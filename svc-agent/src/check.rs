@@ -1,16 +1,126 @@
-//! `svc-agent check`: validates manifests without privileges.
+//! `svc-agent check`: validates manifests as the agent would read them, without privileges and without a node.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Prints every problem of the manifests, then one line of counts.
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::model::{ObjectKind, Problem, Rules, Severity};
+use crate::resolve::{Node, Policy, Resolver};
+use crate::sources::Snapshot;
+use crate::sources::manifests::ManifestSource;
+
+/// Prints every problem of the manifests, one line each, then one line of counts.
 ///
+/// Addresses are checked against each other, not against a node or an operator's ranges: those are the agent's to know.
 /// The exit code is 0 unless there is an error.
 ///
 /// # Errors
 /// If `out` cannot be written to.
-pub fn run(paths: &[PathBuf], out: &mut dyn Write) -> std::io::Result<ExitCode> {
-    writeln!(out, "{} paths", paths.len())?;
-    Ok(ExitCode::SUCCESS)
+pub fn run(paths: &[PathBuf], rules: &Rules, out: &mut dyn Write) -> io::Result<ExitCode> {
+    let mut whole = Snapshot { complete: true, ..Snapshot::default() };
+    for path in paths {
+        merge(&mut whole, ManifestSource::new(path, rules.clone()).load());
+    }
+    let anywhere = vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    let policy = Policy { external_ips: anywhere, ..Policy::default() };
+    let desired = Resolver::new(policy).update(&whole, &Node::default());
+    for problem in &desired.problems {
+        writeln!(out, "{problem}")?;
+    }
+    writeln!(out, "{}", summary(&whole, &desired.problems))?;
+    let failed = desired.problems.iter().any(|problem| problem.severity == Severity::Error);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Adds what a further path holds; of one Service in two paths the first counts, as between files.
+fn merge(whole: &mut Snapshot, more: Snapshot) {
+    whole.problems.extend(more.problems);
+    for (name, service) in more.objects.services {
+        if let Some(first) = whole.objects.services.get(&name) {
+            let text = format!(
+                "{}, Service `{name}`: defined already in {}; remove one of them",
+                service.origin, first.origin
+            );
+            whole.problems.push(Problem::error(text));
+        } else {
+            whole.objects.services.insert(name, service);
+        }
+    }
+    for (name, slices) in more.objects.slices {
+        whole.objects.slices.entry(name).or_default().extend(slices);
+    }
+    for (kind, count) in more.objects.counts {
+        *whole.objects.counts.entry(kind).or_default() += count;
+    }
+    for (kind, count) in more.objects.ignored {
+        *whole.objects.ignored.entry(kind).or_default() += count;
+    }
+}
+
+fn summary(snapshot: &Snapshot, problems: &[Problem]) -> String {
+    let objects = ObjectKind::ALL.map(|kind| format!("{kind} {}", snapshot.objects.count(kind))).join(", ");
+    let ignored: Vec<String> = snapshot.objects.ignored.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let ignored = if ignored.is_empty() { String::new() } else { format!(" (not used: {})", ignored.join(", ")) };
+    let counts = [("error", Severity::Error), ("warning", Severity::Warning), ("notice", Severity::Notice)];
+    let counts = counts.map(|(word, severity)| {
+        let count = problems.iter().filter(|problem| problem.severity == severity).count();
+        format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+    });
+    format!("objects: {objects}{ignored}; {}", counts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn check(manifest: &str) -> (bool, String) {
+        let dir = tempfile::Builder::new().prefix("svct-").tempdir().unwrap();
+        fs::write(dir.path().join("web.yaml"), manifest).unwrap();
+        let mut out = Vec::new();
+        let code = run(&[dir.path().to_owned()], &Rules::default(), &mut out).unwrap();
+        (code == ExitCode::SUCCESS, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_good_manifest_passes_with_counts() {
+        let (passed, out) = check(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+             spec: {clusterIP: 10.96.0.10, ports: [{port: 80}], externalIPs: [192.0.2.1]}\n\
+             ---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\n\
+             subsets: [{addresses: [{ip: 10.0.0.1}], ports: [{port: 8080}]}]\n\
+             ---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n",
+        );
+        let expected =
+            "objects: Service 1, Endpoints 1, EndpointSlice 0 (not used: Pod 1); 0 errors, 0 warnings, 0 notices\n";
+        assert_eq!((passed, out.as_str()), (true, expected));
+    }
+
+    #[test]
+    fn errors_fail_and_are_told_one_by_one() {
+        let (passed, out) = check(
+            "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: '80'}]}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 81}]}\n",
+        );
+        assert!(!passed);
+        let line = "error: web.yaml document 1, Service `default/web`: spec.ports[0].port: found the string \"80\", expected a number";
+        assert!(out.lines().any(|printed| printed == line), "{out}");
+        assert!(
+            out.contains(
+                "Service `default/b`: spec.clusterIPs: `10.96.0.1` port 81 TCP belongs to Service `default/a`"
+            )
+        );
+        assert!(out.ends_with("; 2 errors, 0 warnings, 1 notice\n"), "{out}");
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_fails() {
+        let mut out = Vec::new();
+        let code = run(&["/nowhere/at/all".into()], &Rules::default(), &mut out).unwrap();
+        assert_eq!(code, ExitCode::FAILURE);
+    }
 }

@@ -3,12 +3,25 @@
 //! What is here has passed the API server's rules and the one address check for all sources. This module knows nothing
 //! of files, of the node, or of policy.
 
+pub mod address;
+pub mod findings;
 mod name;
 mod problem;
+mod read_ports;
+pub mod read_service;
+pub mod read_slices;
+mod rules;
 mod service;
 mod slice;
+pub mod text;
+
+#[cfg(test)]
+mod service_tests;
+#[cfg(test)]
+mod slice_tests;
 
 pub use name::{ObjectKey, ObjectKind, ServiceName};
 pub use problem::{Problem, Severity};
+pub use rules::Rules;
 pub use service::{Ingress, Protocol, Service, ServicePort, ServiceType, Skipped};
 pub use slice::{Endpoint, EndpointSlice, SliceOrigin, SlicePort, Target};

@@ -1,7 +1,20 @@
 //! Policy and topology: which frontends a Service has on this node, and which backends each may use. Pure.
 
+mod backends;
+mod choice;
+mod claims;
 mod policy;
 mod resolver;
+mod service;
+
+#[cfg(test)]
+mod claims_tests;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod resolver_tests;
+#[cfg(test)]
+mod service_tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -42,6 +55,16 @@ pub enum AddressFamily {
     V6,
 }
 
+impl AddressFamily {
+    /// The family of an address.
+    pub const fn of(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 /// Identity of what is programmed together: one port of one Service in one family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortKey {
@@ -73,7 +96,7 @@ pub enum FrontendKind {
 }
 
 /// One address and port that clients dial.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Frontend {
     /// The VIP.
     pub addr: IpAddr,

@@ -1,0 +1,284 @@
+//! From a Service as Kubernetes writes it to a valid [`Service`]: the API server's rules (B72, B73, B76).
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1 as core;
+
+use super::findings::Findings;
+use super::read_ports::service_ports;
+use super::rules::Rules;
+use super::text::{dns_subdomain, quote};
+use super::{Ingress, Service, ServiceName, ServiceType, Skipped, address};
+
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// How long affinity lasts unless the Service says otherwise, in seconds (B51).
+const AFFINITY_DEFAULT_S: u32 = 10_800;
+const AFFINITY_MAX_S: u32 = 86_400;
+
+/// Validates a Service; every finding is reported, and what is returned must not be used if they refuse the object.
+pub fn service(
+    object: &core::Service,
+    name: ServiceName,
+    origin: &str,
+    rules: &Rules,
+    findings: &mut Findings,
+) -> Service {
+    let empty = core::ServiceSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&empty);
+    if object.spec.is_none() {
+        findings.refuse("spec", "missing, expected the Service's ports");
+    }
+    let service_type = service_type(spec, findings);
+    let cluster_ips = cluster_ips(spec, service_type, findings);
+    let headless = cluster_ips.is_none();
+    let needs_ports = object.spec.is_some() && !headless && service_type != ServiceType::ExternalName;
+    families(spec, cluster_ips.as_deref().unwrap_or_default(), findings);
+    if service_type == ServiceType::ExternalName {
+        external_name(spec, findings);
+    }
+    let (external_local, internal_local) = traffic_policies(spec, service_type, findings);
+    let labels = object.metadata.labels.as_ref();
+    let has_label = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
+    let skipped = if service_type == ServiceType::ExternalName {
+        Some(Skipped::ExternalName)
+    } else if headless {
+        Some(Skipped::Headless)
+    } else if has_label(HEADLESS_LABEL) {
+        Some(Skipped::HeadlessLabel)
+    } else if has_label(PROXY_NAME_LABEL) {
+        Some(Skipped::OtherProxy)
+    } else {
+        None
+    };
+    Service {
+        name,
+        origin: origin.to_owned(),
+        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        service_type,
+        skipped,
+        ports: service_ports(spec, service_type, needs_ports, rules, findings),
+        cluster_ips: cluster_ips.unwrap_or_default(),
+        external_ips: external_ips(spec, findings),
+        ingress: ingress(object.status.as_ref(), service_type, findings),
+        external_local,
+        internal_local,
+        source_ranges: source_ranges(spec, service_type, findings),
+        affinity_s: affinity(spec, findings),
+    }
+}
+
+fn service_type(spec: &core::ServiceSpec, findings: &mut Findings) -> ServiceType {
+    match spec.type_.as_deref() {
+        None | Some("" | "ClusterIP") => ServiceType::ClusterIp,
+        Some("NodePort") => ServiceType::NodePort,
+        Some("LoadBalancer") => ServiceType::LoadBalancer,
+        Some("ExternalName") => ServiceType::ExternalName,
+        Some(other) => {
+            let expected = "expected ClusterIP, NodePort, LoadBalancer or ExternalName";
+            findings.refuse("spec.type", format!("found {}, {expected}", quote(other)));
+            ServiceType::ClusterIp
+        }
+    }
+}
+
+/// The ClusterIPs; `None` for a headless Service.
+fn cluster_ips(spec: &core::ServiceSpec, service_type: ServiceType, findings: &mut Findings) -> Option<Vec<IpAddr>> {
+    let single = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
+    let list = spec.cluster_ips.as_deref().unwrap_or_default();
+    if service_type == ServiceType::ExternalName {
+        if single.is_some() || !list.is_empty() {
+            findings.refuse("spec.clusterIP", "must be absent where the type is ExternalName");
+        }
+        return Some(Vec::new());
+    }
+    if let (Some(single), Some(first)) = (single, list.first())
+        && single != first
+    {
+        let text = format!("found {}, expected the same as spec.clusterIP, {}", quote(first), quote(single));
+        findings.refuse("spec.clusterIPs[0]", text);
+    }
+    if single == Some("None") || list.iter().any(|ip| ip == "None") {
+        if list.len() > 1 {
+            findings.refuse("spec.clusterIPs", "found several, expected \"None\" alone");
+        }
+        if service_type != ServiceType::ClusterIp {
+            findings.refuse("spec.clusterIP", format!("may not be \"None\" where the type is {service_type}"));
+        }
+        return None;
+    }
+    let named: Vec<(String, &str)> = match single {
+        Some(single) if list.is_empty() => vec![("spec.clusterIP".to_owned(), single)],
+        _ => list.iter().enumerate().map(|(i, ip)| (format!("spec.clusterIPs[{i}]"), ip.as_str())).collect(),
+    };
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for (path, text) in named {
+        match address::parse(text) {
+            Err(error) => findings.refuse(path, error),
+            Ok(ip) if ips.iter().any(|other| other.is_ipv4() == ip.is_ipv4()) => {
+                findings.refuse(path, format!("found `{ip}`, a second address of one family, expected one for each"));
+            }
+            Ok(ip) => ips.push(ip),
+        }
+    }
+    Some(ips)
+}
+
+fn families(spec: &core::ServiceSpec, cluster_ips: &[IpAddr], findings: &mut Findings) {
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    for (i, family) in families.iter().enumerate() {
+        let path = format!("spec.ipFamilies[{i}]");
+        let v4 = match family.as_str() {
+            "IPv4" => true,
+            "IPv6" => false,
+            other => {
+                findings.refuse(path, format!("found {}, expected IPv4 or IPv6", quote(other)));
+                continue;
+            }
+        };
+        if families.iter().take(i).any(|earlier| earlier == family) {
+            findings.refuse(path, format!("found `{family}` a second time"));
+        } else if let Some(ip) = cluster_ips.get(i).filter(|ip| ip.is_ipv4() != v4) {
+            findings.refuse(path, format!("found `{family}`, but the ClusterIP at this place is `{ip}`"));
+        }
+    }
+    match spec.ip_family_policy.as_deref() {
+        None | Some("" | "SingleStack" | "PreferDualStack" | "RequireDualStack") => {}
+        Some(other) => findings.refuse(
+            "spec.ipFamilyPolicy",
+            format!("found {}, expected SingleStack, PreferDualStack or RequireDualStack", quote(other)),
+        ),
+    }
+}
+
+fn external_name(spec: &core::ServiceSpec, findings: &mut Findings) {
+    match spec.external_name.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name)) {
+        None | Some("") => findings.refuse("spec.externalName", "missing, expected the DNS name of the Service"),
+        Some(name) => {
+            if let Err(error) = dns_subdomain(name) {
+                findings.refuse("spec.externalName", error);
+            }
+        }
+    }
+}
+
+fn external_ips(spec: &core::ServiceSpec, findings: &mut Findings) -> Vec<IpAddr> {
+    let mut ips = Vec::new();
+    for (i, text) in spec.external_ips.iter().flatten().enumerate() {
+        match address::parse(text) {
+            Ok(ip) if ips.contains(&ip) => {}
+            Ok(ip) => ips.push(ip),
+            Err(error) => findings.refuse(format!("spec.externalIPs[{i}]"), error),
+        }
+    }
+    ips
+}
+
+/// The addresses of the load balancer. Controllers write them, so a bad one costs the address, not the Service.
+fn ingress(status: Option<&core::ServiceStatus>, service_type: ServiceType, findings: &mut Findings) -> Vec<Ingress> {
+    if service_type != ServiceType::LoadBalancer {
+        return Vec::new();
+    }
+    let list = status.and_then(|status| status.load_balancer.as_ref()).and_then(|status| status.ingress.as_ref());
+    let mut found: Vec<Ingress> = Vec::new();
+    for (i, entry) in list.into_iter().flatten().enumerate() {
+        let path = format!("status.loadBalancer.ingress[{i}]");
+        let Some(text) = entry.ip.as_deref().filter(|ip| !ip.is_empty()) else { continue };
+        let proxy = match entry.ip_mode.as_deref() {
+            None | Some("" | "VIP") => false,
+            Some("Proxy") => true,
+            Some(other) => {
+                findings.leave_out(format!("{path}.ipMode"), format!("found {}, expected VIP or Proxy", quote(other)));
+                continue;
+            }
+        };
+        match address::parse(text) {
+            Ok(ip) if found.iter().any(|earlier| earlier.ip == ip) => {}
+            Ok(ip) => found.push(Ingress { ip, proxy }),
+            Err(error) => findings.leave_out(format!("{path}.ip"), error),
+        }
+    }
+    found
+}
+
+/// Both traffic policies: whether the external and the internal one are Local.
+fn traffic_policies(spec: &core::ServiceSpec, service_type: ServiceType, findings: &mut Findings) -> (bool, bool) {
+    let mut local = |path: &str, value: Option<&str>| match value {
+        None | Some("" | "Cluster") => false,
+        Some("Local") => true,
+        Some(other) => {
+            findings.refuse(path, format!("found {}, expected Cluster or Local", quote(other)));
+            false
+        }
+    };
+    let external = local("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref());
+    let internal = local("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref());
+    let reachable = matches!(service_type, ServiceType::NodePort | ServiceType::LoadBalancer)
+        || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+    if spec.external_traffic_policy.as_deref().is_some_and(|policy| !policy.is_empty()) && !reachable {
+        let text = format!("must be absent where the type is {service_type} and there are no externalIPs");
+        findings.refuse("spec.externalTrafficPolicy", text);
+    }
+    match spec.traffic_distribution.as_deref() {
+        None | Some("" | "PreferClose" | "PreferSameZone" | "PreferSameNode") => {}
+        Some(other) => findings.refuse(
+            "spec.trafficDistribution",
+            format!("found {}, expected PreferClose, PreferSameZone or PreferSameNode", quote(other)),
+        ),
+    }
+    (external, internal)
+}
+
+/// The source ranges. An entry that cannot be read refuses the Service: dropping it could leave an empty list, and
+/// that means everybody (CVE-2025-64715).
+fn source_ranges(spec: &core::ServiceSpec, service_type: ServiceType, findings: &mut Findings) -> Vec<IpNet> {
+    let list = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+    if !list.is_empty() && service_type != ServiceType::LoadBalancer {
+        let text = format!("must be absent where the type is {service_type}, expected LoadBalancer");
+        findings.refuse("spec.loadBalancerSourceRanges", text);
+    }
+    let mut ranges = Vec::new();
+    for (i, text) in list.iter().enumerate() {
+        match text.trim().parse::<IpNet>() {
+            Ok(range) => ranges.push(range.trunc()),
+            Err(_) => findings.refuse(
+                format!("spec.loadBalancerSourceRanges[{i}]"),
+                format!("found {}, expected an address range such as 10.0.0.0/8", quote(text)),
+            ),
+        }
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
+}
+
+fn affinity(spec: &core::ServiceSpec, findings: &mut Findings) -> Option<u32> {
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => {
+            if config.is_some() {
+                findings.refuse("spec.sessionAffinityConfig", "must be absent unless spec.sessionAffinity is ClientIP");
+            }
+            None
+        }
+        Some("ClientIP") => {
+            let Some(timeout) = config.and_then(|client_ip| client_ip.timeout_seconds) else {
+                return Some(AFFINITY_DEFAULT_S);
+            };
+            let valid = u32::try_from(timeout).ok().filter(|timeout| (1..=AFFINITY_MAX_S).contains(timeout));
+            if valid.is_none() {
+                findings.refuse(
+                    "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+                    format!("found {timeout}, expected 1 to {AFFINITY_MAX_S} seconds"),
+                );
+            }
+            valid
+        }
+        Some(other) => {
+            findings.refuse("spec.sessionAffinity", format!("found {}, expected None or ClientIP", quote(other)));
+            None
+        }
+    }
+}

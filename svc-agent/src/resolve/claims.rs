@@ -1,0 +1,257 @@
+//! Which addresses Services may answer on here: policy, and who owns what two claim.
+//!
+//! CVE-2020-8554 and GHSA-q6h5-q3q6-f87x: whoever may write a Service must not take another's traffic, nor the node's.
+//! So an address that is a node's is refused, ExternalIPs are off unless allowed, and the first owner of an address
+//! keeps it: one that owned it before, else the older Service, else the first by name. What was refused owns nothing,
+//! so deleting it changes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Frontend, FrontendKind, Node, Policy};
+use crate::model::{Problem, Protocol, Service, ServiceName, ServiceType, address};
+
+/// A frontend that a Service may answer on, and the port of the Service it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Index into [`Service::ports`].
+    pub port: usize,
+    /// What clients dial.
+    pub frontend: Frontend,
+}
+
+/// The outcome for all Services.
+#[derive(Debug, Default)]
+pub struct Grants {
+    /// What each Service may answer on; a Service without an entry gets nothing.
+    pub services: BTreeMap<ServiceName, Vec<Granted>>,
+    /// What was refused, and what to know.
+    pub problems: Vec<Problem>,
+    owners: HashMap<Key, ServiceName>,
+}
+
+/// What can have one owner only. A nodePort is claimed on all addresses of the node at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Address(IpAddr, u16, Protocol),
+    NodePort(u16, Protocol),
+}
+
+/// One claim of a Service.
+struct Claim {
+    port: usize,
+    kind: FrontendKind,
+    key: Key,
+}
+
+/// Decides for all Services at once; `before` is the last decision.
+pub fn grant<'a>(
+    services: impl IntoIterator<Item = &'a Arc<Service>>,
+    policy: &Policy,
+    node: &Node,
+    before: &Grants,
+) -> Grants {
+    let mut services: Vec<&Service> =
+        services.into_iter().map(Arc::as_ref).filter(|service| service.skipped.is_none()).collect();
+    services.sort_by(|a, b| (a.created.is_none(), a.created, &a.name).cmp(&(b.created.is_none(), b.created, &b.name)));
+    let mut grants = Grants::default();
+    let own: HashSet<IpAddr> = node.addresses.iter().copied().collect();
+    let all: Vec<Vec<Claim>> =
+        services.iter().map(|service| claims(service, policy, &own, &mut grants.problems)).collect();
+
+    let mut table = Table::default();
+    for (id, (service, claims)) in services.iter().zip(&all).enumerate() {
+        for claim in claims.iter().filter(|claim| before.owners.get(&claim.key) == Some(&service.name)) {
+            // Owners of before are in each other's way only if one changed a kind of address: then the order counts,
+            // and the second pass reports it.
+            if let Err(_owner) = table.take(id, claim) {
+                continue;
+            }
+        }
+    }
+    let node_addresses = node_port_addresses(policy, node);
+    for (id, (service, claims)) in services.iter().zip(&all).enumerate() {
+        let mut granted = Vec::new();
+        let mut own = HashSet::new();
+        for claim in claims {
+            match table.take(id, claim) {
+                // One address as two kinds: the first counts.
+                Ok(()) if !own.insert(claim.key) => {}
+                Ok(()) => {
+                    grants.owners.insert(claim.key, service.name.clone());
+                    granted.extend(frontends(service, claim, &node_addresses));
+                }
+                Err(owner) => {
+                    let owner = services.get(owner).map_or(&service.name, |owner| &owner.name);
+                    grants.problems.push(refused(service, claim, owner));
+                }
+            }
+        }
+        if !granted.is_empty() {
+            grants.services.insert(service.name.clone(), granted);
+        }
+    }
+    grants
+}
+
+/// Everything that a Service asks for and policy allows; the rest is reported.
+fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &mut Vec<Problem>) -> Vec<Claim> {
+    let mut addresses: Vec<(FrontendKind, IpAddr)> = Vec::new();
+    let mut ask = |kind: FrontendKind, field: &str, ip: IpAddr| {
+        let refusal = if let Some(what) = address::special(ip) {
+            Some(format!("`{ip}` is {what}"))
+        } else if own.contains(&ip) {
+            Some(format!("`{ip}` is an address of this node; choose another, or use a nodePort"))
+        } else if kind == FrontendKind::ExternalIp && !policy.external_ips.iter().any(|range| range.contains(&ip)) {
+            Some(format!("`{ip}` is not in a range where externalIPs are allowed; add one with --external-ips"))
+        } else if kind == FrontendKind::LoadBalancer
+            && !policy.load_balancer_ips.is_empty()
+            && !policy.load_balancer_ips.iter().any(|range| range.contains(&ip))
+        {
+            Some(format!("`{ip}` is not in a range of load balancers; add one with --load-balancer-ips"))
+        } else {
+            None
+        };
+        match refusal {
+            None => addresses.push((kind, ip)),
+            Some(text) => problems.push(Problem::error(at(service, field, &format!("{text}; the address is refused")))),
+        }
+    };
+    for ip in &service.cluster_ips {
+        ask(FrontendKind::ClusterIp, "spec.clusterIPs", *ip);
+    }
+    let open = service.source_ranges.is_empty();
+    for ingress in service.ingress.iter().filter(|ingress| open && !ingress.proxy) {
+        ask(FrontendKind::LoadBalancer, "status.loadBalancer.ingress", ingress.ip);
+    }
+    for ip in &service.external_ips {
+        ask(FrontendKind::ExternalIp, "spec.externalIPs", *ip);
+    }
+    if !open && service.ingress.iter().any(|ingress| !ingress.proxy) {
+        let text = "the ranges are not enforced in this version, so the load balancer's addresses stay closed";
+        problems.push(Problem::warning(at(service, "spec.loadBalancerSourceRanges", text)));
+    }
+    if service.cluster_ips.is_empty() {
+        let text = "none, and without an API server nobody assigns one: the Service has no ClusterIP";
+        problems.push(Problem::notice(at(service, "spec.clusterIP", text)));
+    }
+    let mut claims = Vec::new();
+    for (i, port) in service.ports.iter().enumerate() {
+        if port.protocol == Protocol::Sctp {
+            let text = "SCTP is not served in this version; the port is left out";
+            problems.push(Problem::notice(at(service, &format!("spec.ports[{i}].protocol"), text)));
+            continue;
+        }
+        claims.extend(addresses.iter().map(|(kind, ip)| Claim {
+            port: i,
+            kind: *kind,
+            key: Key::Address(*ip, port.port, port.protocol),
+        }));
+        if let Some(node_port) = port.node_port {
+            let key = Key::NodePort(node_port, port.protocol);
+            claims.push(Claim { port: i, kind: FrontendKind::NodePort, key });
+        } else if service.service_type == ServiceType::NodePort {
+            let text = "none, and without an API server nobody allocates one: the port is not open on nodes";
+            problems.push(Problem::notice(at(service, &format!("spec.ports[{i}].nodePort"), text)));
+        }
+    }
+    claims
+}
+
+/// Who has what. A ClusterIP is one Service's alone; other addresses may be shared port by port.
+#[derive(Default)]
+struct Table {
+    keys: HashMap<Key, usize>,
+    addresses: HashMap<IpAddr, Owners>,
+}
+
+struct Owners {
+    /// A Service with anything on the address.
+    first: usize,
+    /// Another one.
+    second: Option<usize>,
+    cluster_ip: bool,
+}
+
+impl Table {
+    /// Gives a Service what it claims, unless another has it: then that one is returned.
+    fn take(&mut self, id: usize, claim: &Claim) -> Result<(), usize> {
+        if let Some(owner) = self.keys.get(&claim.key).copied() {
+            return if owner == id { Ok(()) } else { Err(owner) };
+        }
+        if let Key::Address(ip, ..) = claim.key {
+            let cluster_ip = claim.kind == FrontendKind::ClusterIp;
+            let owners = self.addresses.entry(ip).or_insert(Owners { first: id, second: None, cluster_ip });
+            let other = if owners.first == id { owners.second } else { Some(owners.first) };
+            if let Some(other) = other {
+                if cluster_ip || owners.cluster_ip {
+                    return Err(other);
+                }
+                owners.second.get_or_insert(id);
+            }
+            owners.cluster_ip |= cluster_ip;
+        }
+        self.keys.insert(claim.key, id);
+        Ok(())
+    }
+}
+
+fn frontends<'a>(
+    service: &'a Service,
+    claim: &'a Claim,
+    node_addresses: &'a [IpAddr],
+) -> impl Iterator<Item = Granted> + 'a {
+    let (addresses, port) = match &claim.key {
+        Key::Address(ip, port, _) => (std::slice::from_ref(ip), *port),
+        Key::NodePort(port, _) => (node_addresses, *port),
+    };
+    // From inside, the address of a load balancer leads straight to any endpoint, as the way through a good node
+    // would (B58); a nodePort means this very node (B33).
+    let (external_local, internal_local) = match claim.kind {
+        FrontendKind::ClusterIp => (service.internal_local, service.internal_local),
+        FrontendKind::NodePort => (service.external_local, service.external_local),
+        FrontendKind::LoadBalancer | FrontendKind::ExternalIp => (service.external_local, false),
+    };
+    addresses.iter().map(move |addr| Granted {
+        port: claim.port,
+        frontend: Frontend { addr: *addr, port, kind: claim.kind, external_local, internal_local },
+    })
+}
+
+fn node_port_addresses(policy: &Policy, node: &Node) -> Vec<IpAddr> {
+    let ranges = &policy.node_port_addresses;
+    let answers = |ip: &&IpAddr| {
+        address::special(**ip).is_none() && (ranges.is_empty() || ranges.iter().any(|range| range.contains(*ip)))
+    };
+    let mut addresses: Vec<IpAddr> = node.addresses.iter().filter(answers).copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn refused(service: &Service, claim: &Claim, owner: &ServiceName) -> Problem {
+    let (field, what) = match (claim.kind, &claim.key) {
+        (FrontendKind::NodePort, Key::NodePort(port, protocol) | Key::Address(_, port, protocol)) => {
+            (format!("spec.ports[{}].nodePort", claim.port), format!("{port} {protocol}"))
+        }
+        (kind, Key::Address(ip, port, protocol)) => (field(kind).to_owned(), format!("`{ip}` port {port} {protocol}")),
+        (kind, Key::NodePort(port, protocol)) => (field(kind).to_owned(), format!("{port} {protocol}")),
+    };
+    let text = format!("{what} belongs to Service `{owner}`, which comes first; choose another");
+    Problem::error(at(service, &field, &text))
+}
+
+const fn field(kind: FrontendKind) -> &'static str {
+    match kind {
+        FrontendKind::ClusterIp => "spec.clusterIPs",
+        FrontendKind::NodePort => "spec.ports",
+        FrontendKind::LoadBalancer => "status.loadBalancer.ingress",
+        FrontendKind::ExternalIp => "spec.externalIPs",
+    }
+}
+
+/// A line about a field of a Service.
+pub fn at(service: &Service, field: &str, text: &str) -> String {
+    format!("{}, Service `{}`: {field}: {text}", service.origin, service.name)
+}
