@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod expire;
+pub mod flows;
 pub mod model;
 pub mod plan;
 pub mod reconcile;

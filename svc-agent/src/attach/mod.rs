@@ -1,5 +1,13 @@
 //! Programs, devices and pins: what is attached where, and how it outlives the agent.
 
 pub mod classes;
+pub mod cleanup;
+mod clsact;
+pub mod devices;
+pub mod links;
 pub mod maps;
+pub mod netlink;
 pub mod pins;
+pub mod programs;
+pub mod table;
+pub mod xdp;

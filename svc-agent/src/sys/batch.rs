@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "a system call with addresses in its arguments")]
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::ptr;
 
@@ -28,13 +29,16 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// Calls `visit` for every entry of a hash map.
+/// Calls `visit` for every entry of a hash map until it breaks.
 ///
 /// Entries that come or go meanwhile may be missed or, rarely, seen twice.
 ///
 /// # Errors
 /// As the kernel says; `EINVAL` where there are no batches (before 5.6).
-pub fn for_each<K: MapType, V: MapType>(map: impl AsFd, mut visit: impl FnMut(K, V)) -> io::Result<()> {
+pub fn for_each<K: MapType, V: MapType>(
+    map: impl AsFd,
+    mut visit: impl FnMut(K, V) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut capacity = ENTRIES;
     let mut keys = vec![0_u8; capacity as usize * size_of::<K>()];
     let mut values = vec![0_u8; capacity as usize * size_of::<V>()];
@@ -69,8 +73,9 @@ pub fn for_each<K: MapType, V: MapType>(map: impl AsFd, mut visit: impl FnMut(K,
         let filled = attr.count.min(capacity) as usize;
         let pairs = keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>()));
         for (key, value) in pairs.take(filled) {
-            if let (Some(key), Some(value)) = (K::from_bytes(key), V::from_bytes(value)) {
-                visit(key, value);
+            let (Some(key), Some(value)) = (K::from_bytes(key), V::from_bytes(value)) else { continue };
+            if visit(key, value).is_break() {
+                return Ok(());
             }
         }
         if last {

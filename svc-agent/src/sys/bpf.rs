@@ -12,6 +12,7 @@ use std::{io, ptr};
 
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
+const PROG_TEST_RUN: libc::c_long = 10;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const LINK_CREATE: libc::c_long = 28;
@@ -254,4 +255,34 @@ pub fn tcx_program_ids(ifindex: u32, hook: Hook) -> io::Result<Vec<u32>> {
     unsafe { bpf(PROG_QUERY, &mut attr) }?;
     ids.truncate(attr.count as usize);
     Ok(ids)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttr {
+    program: u32,
+    result: u32,
+    in_bytes: u32,
+    out_bytes: u32,
+    input: u64,
+    output: u64,
+    repeat: u32,
+    duration_ns: u32,
+}
+
+/// Runs a program once on a packet that goes nowhere and returns its result.
+///
+/// # Errors
+/// As the kernel says.
+pub fn run(program: impl AsFd, packet: &[u8]) -> io::Result<u32> {
+    let mut attr = TestRunAttr {
+        program: program.as_fd().as_raw_fd().cast_unsigned(),
+        in_bytes: u32::try_from(packet.len()).map_err(io::Error::other)?,
+        input: packet.as_ptr() as u64,
+        repeat: 1,
+        ..TestRunAttr::default()
+    };
+    // SAFETY: BPF_PROG_TEST_RUN reads `in_bytes` bytes of the packet and, without an output buffer, writes to `attr` alone.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;
+    Ok(attr.result)
 }

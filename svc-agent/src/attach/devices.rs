@@ -1,0 +1,182 @@
+//! Follows the devices: fills `DEVICES`, attaches to what the patterns name, lets go of what vanished.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use aya::maps::{HashMap as BpfHashMap, MapData};
+use svc_common::maps::{Device, spec};
+use svc_common::net::Mac;
+use tracing::{debug, info, warn};
+
+use super::classes::Patterns;
+use super::links::Links;
+use super::maps::Maps;
+use super::netlink::{Neighbour, Netlink};
+use super::pins::PinDir;
+use super::table::{Entry, entries, node_addresses};
+use super::xdp;
+use crate::apply::kernel::Epoch;
+use crate::config::XdpMode;
+use crate::sys::ethtool;
+
+/// The devices of this node, as far as they concern the datapath.
+#[expect(missing_debug_implementations, reason = "aya's map types have none")]
+pub struct Devices {
+    patterns: Patterns,
+    xdp_mode: XdpMode,
+    links: Links,
+    map: BpfHashMap<MapData, u32, Device>,
+    /// What is in the map.
+    written: BTreeMap<u32, Device>,
+    epoch: Epoch,
+    entries: BTreeMap<u32, Entry>,
+}
+
+impl Devices {
+    /// Reads back what an earlier agent wrote; attaches nothing yet.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn new(patterns: Patterns, xdp_mode: XdpMode, links: Links, maps: &Maps, epoch: Epoch) -> anyhow::Result<Self> {
+        let map: BpfHashMap<_, u32, Device> = BpfHashMap::try_from(maps.map(&spec::DEVICES)?)?;
+        let written = map.iter().collect::<Result<_, _>>().context("cannot read `DEVICES`")?;
+        Ok(Self { patterns, xdp_mode, links, map, written, epoch, entries: BTreeMap::new() })
+    }
+
+    /// Asks the kernel for everything and brings map and programs in line with it. With `attach` false, nothing is
+    /// attached or detached: right after a start, no packet shall meet maps that are not filled yet.
+    ///
+    /// # Errors
+    /// If the kernel does not answer, or the map cannot be written. A device that refuses a program is no error: its
+    /// entry says so.
+    pub async fn sync(&mut self, netlink: &Netlink, pins: &PinDir, attach: bool) -> anyhow::Result<()> {
+        let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
+        let mut entries = entries(links, &addresses, &self.patterns);
+        for (index, entry) in &mut entries {
+            if let Some(known) = self.entries.get(index) {
+                entry.xdp = known.xdp.clone();
+                entry.tc = known.tc.clone();
+            }
+        }
+        // Before the programs: they look up the device that a packet came from.
+        self.write(&entries)?;
+        if attach {
+            for entry in entries.values_mut() {
+                self.attach(pins, entry);
+            }
+            self.links.retain(pins, |index| entries.get(&index).is_some_and(Entry::managed))?;
+            self.write(&entries)?;
+        }
+        self.entries = entries;
+        Ok(())
+    }
+
+    /// The devices with what is attached to them.
+    pub fn entries(&self) -> &BTreeMap<u32, Entry> {
+        &self.entries
+    }
+
+    /// The node's addresses.
+    pub fn node_addresses(&self) -> Vec<IpAddr> {
+        node_addresses(&self.entries)
+    }
+
+    fn attach(&mut self, pins: &PinDir, entry: &mut Entry) {
+        let (before_xdp, before_tc) = (entry.xdp.clone(), entry.tc.clone());
+        if entry.managed() {
+            entry.tc = self.links.ensure_tc(pins, &entry.link);
+            let choice =
+                xdp::choose(self.xdp_mode, entry.class, entry.link.kind.as_deref(), entry.link.parent.as_deref());
+            entry.xdp = self.links.ensure_xdp(pins, &entry.link, &choice);
+        } else {
+            entry.tc.kind = super::links::TcKind::Off;
+            entry.tc.reason = if entry.class.managed() { "its frames are not Ethernet".into() } else { String::new() };
+            entry.xdp.place = None;
+            entry.xdp.reason.clone_from(&entry.tc.reason);
+        }
+        if entry.xdp != before_xdp || entry.tc != before_tc {
+            let driver = ethtool::driver(&entry.link.name).unwrap_or_default();
+            info!(
+                iface = entry.link.name, class = %entry.class, driver, tc = ?entry.tc.kind, tc_reason = entry.tc.reason,
+                xdp = ?entry.xdp.place, xdp_reason = entry.xdp.reason, "device"
+            );
+        }
+    }
+
+    /// Writes what differs, and makes the flows check themselves if anything did.
+    fn write(&mut self, entries: &BTreeMap<u32, Entry>) -> anyhow::Result<()> {
+        let wanted: BTreeMap<u32, Device> =
+            entries.iter().filter_map(|(index, entry)| Some((*index, entry.value()?))).collect();
+        if wanted == self.written {
+            return Ok(());
+        }
+        let gone: Vec<u32> = self.written.keys().filter(|index| !wanted.contains_key(index)).copied().collect();
+        for index in gone {
+            if let Err(error) = self.map.remove(&index) {
+                debug!(map = "DEVICES", index, %error, "the device was not in the map");
+            }
+            self.written.remove(&index);
+        }
+        for (index, device) in wanted {
+            if self.written.get(&index) != Some(&device) {
+                self.map
+                    .insert(index, device, 0)
+                    .with_context(|| format!("cannot write device {index} to `DEVICES`"))?;
+                self.written.insert(index, device);
+            }
+        }
+        self.epoch.raise();
+        Ok(())
+    }
+}
+
+/// Remembers the hardware addresses of neighbours, to tell a change from a mere confirmation.
+#[derive(Debug, Default)]
+pub struct Neighbours(HashMap<(u32, IpAddr), Mac>);
+
+impl Neighbours {
+    /// Takes in what the kernel says; true if a next hop that was worked out before may be wrong or can be worked out
+    /// now.
+    pub fn observe(&mut self, neighbour: Neighbour) -> bool {
+        let key = (neighbour.ifindex, neighbour.addr);
+        match neighbour.mac {
+            Some(mac) => self.0.insert(key, mac) != Some(mac),
+            None => self.0.remove(&key).is_some(),
+        }
+    }
+
+    /// Starts over from a complete list.
+    pub fn replace(&mut self, neighbours: Vec<Neighbour>) {
+        self.0.clear();
+        for neighbour in neighbours {
+            self.observe(neighbour);
+        }
+    }
+}
+
+/// Asks for the neighbours; an answer that does not come is no reason to stop.
+pub async fn refresh_neighbours(neighbours: &mut Neighbours, netlink: &Netlink) {
+    match netlink.neighbours().await {
+        Ok(list) => neighbours.replace(list),
+        Err(error) => warn!(error = format!("{error:#}"), "cannot list the neighbours; flows will check themselves"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_counts_when_its_hardware_address_changes_or_vanishes() {
+        let mut neighbours = Neighbours::default();
+        let mac = |last| Some(Mac([2, 0, 0, 0, 0, last]));
+        let mut observe = |mac| neighbours.observe(Neighbour { ifindex: 2, addr: "192.0.2.9".parse().unwrap(), mac });
+        assert!(!observe(None), "never known");
+        assert!(observe(mac(1)), "appeared");
+        assert!(!observe(mac(1)), "confirmed");
+        assert!(observe(mac(2)), "moved");
+        assert!(observe(None), "vanished");
+        assert!(!observe(None), "still gone");
+    }
+}

@@ -1,0 +1,144 @@
+//! Loads the kernel programs over the pinned maps.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use anyhow::Context as _;
+use aya::programs::{Program, SchedClassifier};
+use aya::{Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_getres};
+use svc_common::maps::{Clock as Seconds, spec};
+
+use super::maps::{Maps, Sizes, check_pins};
+use super::pins::PinDir;
+use crate::datapath::program;
+use crate::sys::bpf;
+
+/// A program that the kernel accepted.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its file descriptor.
+    pub fd: OwnedFd,
+    /// Its number.
+    pub id: u32,
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    /// Keeps what is attached nowhere; what is attached lives on without it.
+    ebpf: Ebpf,
+    loaded: BTreeMap<&'static str, Loaded>,
+}
+
+impl Programs {
+    /// Adopts or makes the maps, and loads every program of `object` over them. Nothing is attached.
+    ///
+    /// # Errors
+    /// If the kernel refuses a map or a program.
+    pub fn load(pins: &PinDir, object: &[u8], sizes: Sizes) -> anyhow::Result<(Self, Maps)> {
+        check_pins(pins, object, sizes)?;
+        let jiffy_mult = jiffy_mult()?;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(program::JIFFY_MULT, &jiffy_mult, true);
+        for map in spec::ALL {
+            loader.map_max_entries(map.name, sizes.capacity(map)).map_pin_path(map.name, pins.map(map));
+        }
+        let mut ebpf = loader.load(object).context("cannot load the kernel programs' maps")?;
+        let mut loaded = BTreeMap::new();
+        for name in [program::XDP, program::XDP_VETH, program::TC_INGRESS, program::TC_EGRESS, program::CLOCK] {
+            loaded.insert(name, load_one(&mut ebpf, name)?);
+        }
+        let maps = Maps::open(pins)?;
+        Ok((Self { ebpf, loaded }, maps))
+    }
+
+    /// One of the programs.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn get(&self, name: &str) -> anyhow::Result<&Loaded> {
+        self.loaded.get(name).with_context(|| format!("the kernel programs have no `{name}`"))
+    }
+
+    /// Whether a program is one of these.
+    pub fn owns(&self, program_id: u32) -> bool {
+        self.loaded.values().any(|loaded| loaded.id == program_id)
+    }
+
+    /// A tc program as aya knows it, for filters where there are no links.
+    pub(super) fn classifier(&mut self, name: &str) -> anyhow::Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut(name).with_context(|| format!("the kernel programs have no `{name}`"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// The datapath's clock.
+    ///
+    /// # Errors
+    /// If the process has no file descriptor left.
+    pub fn clock(&self) -> anyhow::Result<Clock> {
+        Ok(Clock(self.get(program::CLOCK)?.fd.try_clone()?))
+    }
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("the kernel programs have no `{name}`; rebuild the agent"))?;
+    let refused = || format!("the kernel refuses the program `{name}`");
+    match program {
+        Program::Xdp(xdp) => xdp.load().with_context(refused)?,
+        Program::SchedClassifier(classifier) => classifier.load().with_context(refused)?,
+        _ => anyhow::bail!("`{name}` is of a kind that this agent does not attach; rebuild the agent"),
+    }
+    let fd = program.fd()?.as_fd().try_clone_to_owned()?;
+    Ok(Loaded { id: program.info()?.id(), fd })
+}
+
+/// The clock that stamps flows, read by running the program `svc_clock`.
+#[derive(Debug)]
+pub struct Clock(OwnedFd);
+
+impl Clock {
+    /// Seconds since an arbitrary start.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub fn now_s(&self) -> anyhow::Result<Seconds> {
+        // The shortest packet that the kernel takes.
+        bpf::run(&self.0, &[0; 64]).context("cannot read the datapath's clock")
+    }
+}
+
+/// `2^32 / HZ`, with which the programs scale jiffies to seconds.
+fn jiffy_mult() -> anyhow::Result<u64> {
+    // The coarse clocks advance with each jiffy and say so.
+    let jiffy = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context("cannot find out the kernel's HZ")?;
+    let jiffy_ns = u64::try_from(jiffy.tv_nsec()).unwrap_or_default();
+    anyhow::ensure!(jiffy.tv_sec() == 0 && jiffy_ns > 0, "cannot find out the kernel's HZ: a jiffy of {jiffy}");
+    Ok(mult_of_jiffy(jiffy_ns))
+}
+
+const fn mult_of_jiffy(jiffy_ns: u64) -> u64 {
+    const SECOND_NS: u64 = 1_000_000_000;
+    // HZ is a whole number; the nanoseconds of a jiffy are rounded.
+    let hz = (SECOND_NS + jiffy_ns / 2) / jiffy_ns;
+    (1 << 32) / hz
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jiffies_become_seconds_at_every_usual_hz() {
+        for (jiffy_ns, hz) in
+            [(10_000_000, 100), (4_000_000, 250), (3_333_333, 300), (1_000_000, 1000), (976_563, 1024)]
+        {
+            let mult = mult_of_jiffy(jiffy_ns);
+            assert_eq!(mult, (1 << 32) / hz, "HZ {hz}");
+            let hour = 3_600 * hz;
+            assert!((hour * mult) >> 32 >= 3_599, "HZ {hz}");
+        }
+        assert!(jiffy_mult().unwrap() > 0);
+    }
+}

@@ -1,0 +1,196 @@
+//! From devices and addresses to the table of devices and the node's addresses. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use svc_common::maps::{Device, device_flags};
+
+use super::classes::{Class, Patterns};
+use super::links::{TcState, XdpState};
+use super::netlink::{Address, Link};
+use super::xdp::Place;
+
+/// A device with its class and addresses.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What the kernel says of it.
+    pub link: Link,
+    /// What it faces.
+    pub class: Class,
+    /// Its addresses, in the kernel's order.
+    pub addresses: Vec<Address>,
+    /// How XDP is attached.
+    pub xdp: XdpState,
+    /// How tc is attached.
+    pub tc: TcState,
+}
+
+impl Entry {
+    /// Whether programs belong on it: they read Ethernet frames only.
+    pub fn managed(&self) -> bool {
+        self.class.managed() && self.link.ethernet
+    }
+
+    /// Its value in `DEVICES`; `None` if the programs never need it.
+    pub fn value(&self) -> Option<Device> {
+        let v4 = self.source(IpAddr::is_ipv4);
+        let v6 = self.source(IpAddr::is_ipv6);
+        if !self.link.ethernet || (!self.managed() && v4.is_none() && v6.is_none()) {
+            return None;
+        }
+        let target = self.class == Class::Uplink && self.xdp.place == Some(Place::Native);
+        Some(Device {
+            class: self.class.number(),
+            flags: if target { device_flags::XDP_TARGET } else { 0 },
+            mtu: u16::try_from(self.link.mtu).unwrap_or(u16::MAX),
+            mac: self.link.mac,
+            pad: [0; 2],
+            v4: v4.map_or([0; 4], |addr| if let IpAddr::V4(addr) = addr { addr.octets() } else { [0; 4] }),
+            v6: v6.map_or([0; 16], |addr| if let IpAddr::V6(addr) = addr { addr.octets() } else { [0; 16] }),
+        })
+    }
+
+    /// The address from which connections leave here.
+    fn source(&self, family: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+        let fit = |address: &&Address| address.global && address.preferred && family(&address.addr);
+        self.addresses.iter().find(fit).map(|address| address.addr)
+    }
+}
+
+/// Puts devices and addresses together.
+pub fn entries(links: Vec<Link>, addresses: &[Address], patterns: &Patterns) -> BTreeMap<u32, Entry> {
+    let mut by_device: BTreeMap<u32, Vec<Address>> = BTreeMap::new();
+    for address in addresses {
+        by_device.entry(address.ifindex).or_default().push(*address);
+    }
+    links
+        .into_iter()
+        .map(|link| {
+            let entry = Entry {
+                class: patterns.class(&link.name),
+                addresses: by_device.remove(&link.index).unwrap_or_default(),
+                xdp: XdpState::default(),
+                tc: TcState::default(),
+                link,
+            };
+            (entry.link.index, entry)
+        })
+        .collect()
+}
+
+/// The node's addresses: those of its devices without loopback and link-local ones.
+///
+/// Addresses of workload devices face pods, so they count only where there are no others.
+pub fn node_addresses(entries: &BTreeMap<u32, Entry>) -> Vec<IpAddr> {
+    let of = |workload: bool| {
+        let mut addresses: Vec<_> = entries
+            .values()
+            .filter(|entry| (entry.class == Class::Workload) == workload)
+            .flat_map(|entry| &entry.addresses)
+            .map(|address| address.addr)
+            .filter(is_node_address)
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    };
+    let others = of(false);
+    if others.is_empty() { of(true) } else { others }
+}
+
+fn is_node_address(addr: &IpAddr) -> bool {
+    let special = match addr {
+        IpAddr::V4(addr) => addr.is_link_local(),
+        IpAddr::V6(addr) => addr.is_unicast_link_local(),
+    };
+    !special && !addr.is_loopback() && !addr.is_unspecified() && !addr.is_multicast()
+}
+
+#[cfg(test)]
+mod tests {
+    use svc_common::maps::device_class;
+    use svc_common::net::Mac;
+
+    use super::super::classes::tests::patterns;
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            ethernet: name != "lo",
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            ..Link::default()
+        }
+    }
+
+    fn address(ifindex: u32, addr: &str) -> Address {
+        let addr: IpAddr = addr.parse().unwrap();
+        let local = addr.is_loopback() || matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        Address { ifindex, addr, global: !local, preferred: true }
+    }
+
+    fn build(links: &[Link], addresses: &[Address]) -> BTreeMap<u32, Entry> {
+        entries(links.to_vec(), addresses, &patterns("eth*", "veth*", "vxlan*"))
+    }
+
+    #[test]
+    fn the_source_is_the_first_preferred_global_address() {
+        let mut temporary = address(2, "2001:db8::7");
+        temporary.preferred = false;
+        let table = build(
+            &[link(2, "eth0")],
+            &[
+                address(2, "fe80::1"),
+                temporary,
+                address(2, "2001:db8::1"),
+                address(2, "192.0.2.1"),
+                address(2, "192.0.2.2"),
+            ],
+        );
+        let device = table[&2].value().unwrap();
+        assert_eq!((device.class, device.mtu, device.v4), (device_class::UPLINK, 1500, [192, 0, 2, 1]));
+        assert_eq!(IpAddr::from(device.v6), "2001:db8::1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn unmanaged_devices_count_only_with_an_address_and_loopback_never() {
+        let table = build(
+            &[link(1, "lo"), link(2, "veth1"), link(3, "dummy0"), link(4, "dummy1")],
+            &[address(1, "127.0.0.1"), address(3, "10.0.0.1")],
+        );
+        let classes: Vec<_> = table.values().map(|entry| entry.value().map(|device| device.class)).collect();
+        assert_eq!(classes, [None, Some(device_class::WORKLOAD), Some(device_class::OTHER), None]);
+    }
+
+    #[test]
+    fn only_native_xdp_on_an_uplink_makes_a_target() {
+        let mut table = build(&[link(2, "eth0")], &[]);
+        let entry = table.get_mut(&2).unwrap();
+        assert_eq!(entry.value().unwrap().flags, 0);
+        entry.xdp.place = Some(Place::Generic);
+        assert_eq!(entry.value().unwrap().flags, 0);
+        entry.xdp.place = Some(Place::Native);
+        assert_eq!(entry.value().unwrap().flags, device_flags::XDP_TARGET);
+    }
+
+    #[test]
+    fn node_addresses_leave_out_loopback_link_local_and_workload_devices() {
+        let links = [link(1, "lo"), link(2, "eth0"), link(3, "veth1")];
+        let addresses = [
+            address(1, "127.0.0.1"),
+            address(1, "198.51.100.9"),
+            address(2, "fe80::1"),
+            address(2, "169.254.1.1"),
+            address(2, "192.0.2.1"),
+            address(2, "2001:db8::1"),
+            address(3, "10.0.0.1"),
+        ];
+        let texts = |table: &BTreeMap<u32, Entry>| -> Vec<String> {
+            node_addresses(table).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(&build(&links, &addresses)), ["192.0.2.1", "198.51.100.9", "2001:db8::1"]);
+        assert_eq!(texts(&build(&links, &addresses[6..])), ["10.0.0.1"]);
+    }
+}

@@ -1,0 +1,347 @@
+//! The flow tables as the agent reads them: each connection once, with both of its directions.
+//!
+//! Two flows name each other: a flow's partner has the reverse of its rewritten tuple as its key.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
+
+use anyhow::Context as _;
+use aya::Pod;
+use aya::maps::{HashMap, MapData, MapError};
+use svc_common::maps::{Flow, MapSpec, MapType, Tuple, flow_flags, flow_state, spec};
+
+use crate::attach::maps::Maps;
+use crate::sys::batch;
+
+/// One flow table.
+#[expect(missing_debug_implementations, reason = "aya's map types have none")]
+pub struct Table<A: Copy + 'static>
+where
+    Tuple<A>: MapType + Pod,
+    Flow<A>: MapType + Pod,
+{
+    name: &'static str,
+    capacity: u32,
+    data: MapData,
+    map: HashMap<MapData, Tuple<A>, Flow<A>>,
+}
+
+impl<A: Copy + 'static> Table<A>
+where
+    Tuple<A>: MapType + Pod,
+    Flow<A>: MapType + Pod,
+{
+    fn open(maps: &Maps, map: &MapSpec) -> anyhow::Result<Self> {
+        let typed =
+            HashMap::try_from(maps.map(map)?).with_context(|| format!("`{}` has unexpected sizes", map.name))?;
+        Ok(Self { name: map.name, capacity: maps.capacity(map)?, data: maps.data(map)?, map: typed })
+    }
+
+    /// The flow with this key.
+    pub fn get(&self, key: &Tuple<A>) -> Option<Flow<A>> {
+        self.map.get(key, 0).ok()
+    }
+
+    /// Removes a flow; false if it was not there.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn remove(&mut self, key: &Tuple<A>) -> anyhow::Result<bool> {
+        match self.map.remove(key) {
+            Ok(()) => Ok(true),
+            Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(false),
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot remove a flow from `{}`", self.name)),
+        }
+    }
+
+    /// Calls `visit` for every flow until it breaks. Flows that come or go meanwhile may be missed.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn for_each(&self, mut visit: impl FnMut(Tuple<A>, Flow<A>) -> ControlFlow<()>) -> anyhow::Result<()> {
+        let mut started = false;
+        let mut visit_batched = |key, flow| {
+            started = true;
+            visit(key, flow)
+        };
+        match batch::for_each(self.data.fd(), &mut visit_batched) {
+            // A kernel without batches (before 5.6) says so at the first call.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !started => {}
+            result => return result.with_context(|| format!("cannot read `{}`", self.name)),
+        }
+        // One that is removed under the iterator starts it over: never more steps than there can be flows.
+        for entry in self.map.iter().take(self.capacity as usize) {
+            let (key, flow) = entry.with_context(|| format!("cannot read `{}`", self.name))?;
+            if visit(key, flow).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both tables of one family.
+#[expect(missing_debug_implementations, reason = "aya's map types have none")]
+pub struct Family<A: Copy + 'static>
+where
+    Tuple<A>: MapType + Pod,
+    Flow<A>: MapType + Pod,
+{
+    /// Established connections.
+    pub established: Table<A>,
+    /// Connections that the client has not confirmed.
+    pub embryos: Table<A>,
+}
+
+impl<A: Copy + 'static> Family<A>
+where
+    Tuple<A>: MapType + Pod,
+    Flow<A>: MapType + Pod,
+{
+    /// The flow with this key, wherever it is.
+    pub fn get(&self, key: &Tuple<A>) -> Option<Flow<A>> {
+        self.established.get(key).or_else(|| self.embryos.get(key))
+    }
+}
+
+/// All four tables.
+#[expect(missing_debug_implementations, reason = "aya's map types have none")]
+pub struct Tables {
+    /// IPv4.
+    pub v4: Family<[u8; 4]>,
+    /// IPv6.
+    pub v6: Family<[u8; 16]>,
+}
+
+impl Tables {
+    /// Opens the tables.
+    ///
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub fn open(maps: &Maps) -> anyhow::Result<Self> {
+        Ok(Self {
+            v4: Family {
+                established: Table::open(maps, &spec::FLOWS_V4)?,
+                embryos: Table::open(maps, &spec::EMBRYOS_V4)?,
+            },
+            v6: Family {
+                established: Table::open(maps, &spec::FLOWS_V6)?,
+                embryos: Table::open(maps, &spec::EMBRYOS_V6)?,
+            },
+        })
+    }
+
+    /// Calls `visit` for every connection until it breaks; `now_s` is the datapath's clock.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn connections(&self, now_s: u32, mut visit: impl FnMut(Connection) -> ControlFlow<()>) -> anyhow::Result<()> {
+        if connections_of(&self.v4, now_s, &mut visit)?.is_continue() {
+            let _all = connections_of(&self.v6, now_s, &mut visit)?;
+        }
+        Ok(())
+    }
+}
+
+fn connections_of<A: Copy + Into<IpAddr> + 'static>(
+    family: &Family<A>,
+    now_s: u32,
+    visit: &mut impl FnMut(Connection) -> ControlFlow<()>,
+) -> anyhow::Result<ControlFlow<()>>
+where
+    Tuple<A>: MapType + Pod,
+    Flow<A>: MapType + Pod,
+{
+    let mut last = ControlFlow::Continue(());
+    for table in [&family.established, &family.embryos] {
+        table.for_each(|key, flow| {
+            if flow.flags & flow_flags::REVERSE == 0 {
+                let partner = family.get(&partner_key(&key, &flow));
+                last = visit(Connection::new(&key, &flow, partner.as_ref(), now_s));
+            }
+            last
+        })?;
+        if last.is_break() {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// The key of a flow's partner.
+pub fn partner_key<A: Copy>(key: &Tuple<A>, flow: &Flow<A>) -> Tuple<A> {
+    Tuple { src: flow.dst, dst: flow.src, sport: flow.dport, dport: flow.sport, proto: key.proto, pad: [0; 3] }
+}
+
+/// What has been seen of a connection, from the point of view of `flow`.
+pub fn joint_state<A>(flow: &Flow<A>, partner: Option<&Flow<A>>) -> u8 {
+    let Some(partner) = partner else { return flow.state };
+    let has = |bit| partner.state & bit != 0;
+    let mut state = flow.state | (partner.state & (flow_state::RST | flow_state::ESTABLISHED));
+    if partner.packets > 0 {
+        state |= flow_state::REPLIED;
+    }
+    if has(flow_state::FIN) {
+        state |= flow_state::PEER_FIN;
+    }
+    if has(flow_state::PEER_FIN) {
+        state |= flow_state::FIN;
+    }
+    state
+}
+
+/// Seconds since the last packet of either direction.
+pub fn idle_s<A>(flow: &Flow<A>, partner: Option<&Flow<A>>, now_s: u32) -> u32 {
+    let since = |seen_s: u32| {
+        // The clock wraps; a packet may have come after `now_s` was read.
+        let passed = now_s.wrapping_sub(seen_s);
+        if passed > u32::MAX / 2 { 0 } else { passed }
+    };
+    since(flow.seen_s).min(partner.map_or(u32::MAX, |partner| since(partner.seen_s)))
+}
+
+/// Packets and bytes of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets, modulo 2^32.
+    pub packets: u32,
+    /// Bytes of IP packets.
+    pub bytes: u64,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Who dialled.
+    pub client: SocketAddr,
+    /// What was dialled.
+    pub vip: SocketAddr,
+    /// Who answers.
+    pub backend: SocketAddr,
+    /// What the backend sees as the client, where the source is translated.
+    pub snat: Option<SocketAddr>,
+    /// The service port.
+    pub service: u32,
+    /// The backend's id.
+    pub backend_id: u32,
+    /// What has been seen, as the client's direction has it.
+    pub state: u8,
+    /// Seconds since the last packet.
+    pub idle_s: u32,
+    /// From the client.
+    pub forward: Traffic,
+    /// From the backend.
+    pub reverse: Traffic,
+    /// Where packets to the backend leave; zero if the stack forwards them.
+    pub ifindex: u32,
+    /// The next hop, if known.
+    pub next_hop: Option<svc_common::net::Mac>,
+}
+
+impl Connection {
+    fn new<A: Copy + Into<IpAddr>>(key: &Tuple<A>, flow: &Flow<A>, partner: Option<&Flow<A>>, now_s: u32) -> Self {
+        let at = |addr: A, port: svc_common::net::Be16| SocketAddr::new(addr.into(), port.to_host());
+        let traffic = |flow: &Flow<A>| Traffic { packets: flow.packets, bytes: flow.bytes };
+        Self {
+            proto: key.proto,
+            client: at(key.src, key.sport),
+            vip: at(key.dst, key.dport),
+            backend: at(flow.dst, flow.dport),
+            snat: (flow.flags & flow_flags::SNAT != 0).then(|| at(flow.src, flow.sport)),
+            service: flow.service,
+            backend_id: flow.backend,
+            state: joint_state(flow, partner),
+            idle_s: idle_s(flow, partner, now_s),
+            forward: traffic(flow),
+            reverse: partner.map(traffic).unwrap_or_default(),
+            ifindex: flow.ifindex,
+            next_hop: (flow.flags & flow_flags::HOP_RESOLVED != 0).then_some(flow.dst_mac),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use svc_common::net::Be16;
+
+    use super::*;
+
+    fn key() -> Tuple<[u8; 4]> {
+        Tuple {
+            src: [198, 51, 100, 1],
+            dst: [192, 0, 2, 1],
+            sport: Be16::from_host(40_000),
+            dport: Be16::from_host(80),
+            proto: 6,
+            pad: [0; 3],
+        }
+    }
+
+    fn flows() -> (Flow<[u8; 4]>, Flow<[u8; 4]>) {
+        let forward = Flow {
+            src: [10, 0, 0, 1],
+            dst: [10, 1, 0, 5],
+            sport: Be16::from_host(1_024),
+            dport: Be16::from_host(8_080),
+            flags: flow_flags::SNAT,
+            seen_s: 100,
+            packets: 3,
+            bytes: 300,
+            ..Flow::default()
+        };
+        let reverse = Flow {
+            src: key().dst,
+            dst: key().src,
+            sport: key().dport,
+            dport: key().sport,
+            flags: flow_flags::SNAT | flow_flags::REVERSE,
+            seen_s: 103,
+            packets: 2,
+            bytes: 900,
+            ..Flow::default()
+        };
+        (forward, reverse)
+    }
+
+    #[test]
+    fn flows_name_each_other() {
+        let (forward, reverse) = flows();
+        let back = partner_key(&key(), &forward);
+        assert_eq!((back.src, back.dport.to_host()), ([10, 1, 0, 5], 1_024));
+        assert_eq!(partner_key(&back, &reverse), key());
+    }
+
+    #[test]
+    fn a_connection_shows_its_translation_and_both_directions() {
+        let (forward, reverse) = flows();
+        let connection = Connection::new(&key(), &forward, Some(&reverse), 110);
+        assert_eq!(connection.client.to_string(), "198.51.100.1:40000");
+        assert_eq!(connection.vip.to_string(), "192.0.2.1:80");
+        assert_eq!(connection.backend.to_string(), "10.1.0.5:8080");
+        assert_eq!(connection.snat.unwrap().to_string(), "10.0.0.1:1024");
+        assert_eq!((connection.idle_s, connection.forward.packets, connection.reverse.bytes), (7, 3, 900));
+        assert_eq!(connection.state, flow_state::REPLIED);
+    }
+
+    #[test]
+    fn the_partners_fin_is_the_other_directions() {
+        let (mut forward, mut reverse) = flows();
+        forward.state = flow_state::FIN;
+        reverse.state = flow_state::PEER_FIN;
+        assert_eq!(joint_state(&forward, Some(&reverse)) & flow_state::PEER_FIN, 0);
+        reverse.state = flow_state::FIN;
+        assert_ne!(joint_state(&forward, Some(&reverse)) & flow_state::PEER_FIN, 0);
+    }
+
+    #[test]
+    fn idleness_survives_the_wrap_of_the_clock_and_a_packet_after_the_reading() {
+        let flow = |seen_s| Flow::<[u8; 4]> { seen_s, ..Flow::default() };
+        assert_eq!(idle_s(&flow(u32::MAX - 4), None, 5), 10);
+        assert_eq!(idle_s(&flow(101), None, 100), 0);
+        assert_eq!(idle_s(&flow(40), Some(&flow(90)), 100), 10);
+    }
+}
