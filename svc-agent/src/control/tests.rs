@@ -197,7 +197,13 @@ async fn a_client_that_does_not_read_stops_the_walk_and_is_hung_up_on() {
 async fn a_client_that_does_not_finish_its_request_is_hung_up_on() {
     let limits = Limits { patience: Duration::from_millis(100), ..Limits::USUAL };
     let server = Server::start_within(limits, FakeView::default());
-    for start in ["", "GET /v1/status HTTP/1.1\r\nHost:", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+    for start in [
+        "",
+        "GET /v1/status HTTP/1.1\r\nHost:",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nabc",
+    ] {
         let answer = tokio::time::timeout(Duration::from_secs(5), raw(&server.path, start)).await;
         assert!(answer.is_ok(), "{start:?}");
     }
