@@ -170,7 +170,7 @@ mod tests {
         let first = install(&actual, &after);
         assert_eq!(kinds(&first), ["backend", "rows", "selection"], "the local table and the frontends stay");
         assert!(first.disturbs);
-        assert_ne!(before.tables[&before.cluster].selection, after.tables[&after.cluster].selection);
+        assert_ne!(before.tables[&before.cluster.unwrap()].selection, after.tables[&after.cluster.unwrap()].selection);
         apply(&mut actual, &first, Some(&after));
         let second = retire(&actual, Some(&after));
         assert_eq!(kinds(&second), ["clear backend"]);
@@ -195,8 +195,8 @@ mod tests {
     fn b64_b55_an_empty_choice_is_a_selection_without_slots() {
         let mut room = Allocator::new(ROOM, &BTreeSet::new());
         let none = compile(&port(&[], 0), None, &mut room).unwrap();
-        assert_eq!(none.tables[&none.cluster].selection, Selection::REJECT);
-        assert_eq!(none.tables[&none.local].selection, Selection::DROP);
+        assert_eq!(none.tables[&none.cluster.unwrap()].selection, Selection::REJECT);
+        assert_eq!(none.tables[&none.local.unwrap()].selection, Selection::DROP);
         let some = compile(&port(&[7], 1), Some(&none), &mut room).unwrap();
         let plan = install(&none, &some);
         assert_eq!(kinds(&plan), ["backend", "rows", "rows", "selection", "selection"]);

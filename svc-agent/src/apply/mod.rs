@@ -194,6 +194,9 @@ pub trait Store: Send {
     /// # Errors
     /// At the first write that fails; those before it are done, those after it are not.
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
+
+    /// Waits until every packet has passed that may still see what the writes so far replaced.
+    fn settle(&mut self) {}
 }
 
 /// A write that failed.

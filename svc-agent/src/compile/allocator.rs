@@ -209,6 +209,14 @@ impl Allocator {
         }
     }
 
+    /// How much is free or will be: services, selections, backends of both families, rows.
+    #[cfg(test)]
+    pub fn free_counts(&self) -> [usize; 5] {
+        let [services, selections, v4, v6] =
+            [&self.services, &self.selections, &self.backends_v4, &self.backends_v6].map(Ids::free_count);
+        [services, selections, v4, v6, self.rows.free_count()]
+    }
+
     /// Lets what was freed in this pass be taken.
     pub fn end_pass(&mut self) {
         self.services.end_pass();

@@ -45,6 +45,12 @@ impl Ids {
         self.resting.push(id);
     }
 
+    /// How many are free or will be when the pass is over.
+    #[cfg(test)]
+    pub fn free_count(&self) -> usize {
+        self.fresh.len() + self.free.len() + self.resting.len()
+    }
+
     /// Lets the ids that were freed in this pass be taken.
     pub fn end_pass(&mut self) {
         self.free.extend(self.resting.drain(..));

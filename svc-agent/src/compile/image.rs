@@ -17,10 +17,10 @@ pub struct Image {
     pub family: AddressFamily,
     /// Its service id.
     pub service: u32,
-    /// Index of the selection of the cluster set.
-    pub cluster: u32,
-    /// Index of the selection of the local set; equal to `cluster` if no frontend uses it.
-    pub local: u32,
+    /// Index of the selection of the cluster set, if any frontend uses it.
+    pub cluster: Option<u32>,
+    /// Index of the selection of the local set, if any frontend uses it.
+    pub local: Option<u32>,
     /// What clients dial.
     pub frontends: BTreeMap<AnyFrontendKey, Frontend>,
     /// Its selections by index.
@@ -50,7 +50,7 @@ impl Image {
     /// Of a service port that has nothing in the maps yet.
     pub fn new(family: AddressFamily, service: u32) -> Self {
         let (frontends, tables, backends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { family, service, cluster: 0, local: 0, frontends, tables, backends }
+        Self { family, service, cluster: None, local: None, frontends, tables, backends }
     }
 
     /// Whether it has nothing in the maps.

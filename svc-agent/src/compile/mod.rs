@@ -33,19 +33,21 @@ pub fn compile(port: &ResolvedPort, old: Option<&Image>, room: &mut Allocator) -
         }
     }
 
-    let members = |choice: &Choice| members(port, choice, &ids);
-    image.cluster = index(old.map(|old| old.cluster), old, room)?;
-    image.tables.insert(image.cluster, table(members(&port.cluster), image.cluster, old, room)?);
-    image.local = image.cluster;
-    if port.frontends.iter().any(|frontend| frontend.external_local || frontend.internal_local) {
-        let apart = old.map(|old| old.local).filter(|&local| local != image.cluster);
-        image.local = index(apart, old, room)?;
-        image.tables.insert(image.local, table(members(&port.local), image.local, old, room)?);
+    let scopes = || port.frontends.iter().flat_map(|frontend| [frontend.external_local, frontend.internal_local]);
+    if scopes().any(|local| !local) {
+        let index = index(old.and_then(|old| old.cluster), old, room)?;
+        image.tables.insert(index, table(members(port, &port.cluster, &ids), index, old, room)?);
+        image.cluster = Some(index);
+    }
+    if scopes().any(|local| local) {
+        let index = index(old.and_then(|old| old.local), old, room)?;
+        image.tables.insert(index, table(members(port, &port.local, &ids), index, old, room)?);
+        image.local = Some(index);
     }
 
     for frontend in port.frontends.iter().filter(|frontend| in_family(frontend.addr, port.key.family)) {
         let affinity = if port.affinity_s.is_some() { frontend_flags::AFFINITY } else { 0 };
-        let scope = |local| if local { image.local } else { image.cluster };
+        let scope = |local| if local { image.local } else { image.cluster }.unwrap_or(0);
         let value = Frontend {
             service,
             external: scope(frontend.external_local),

@@ -69,6 +69,13 @@ impl Rows {
         while self.rest > self.may_rest && self.wake_oldest() {}
     }
 
+    /// How many are free or will be when the pass is over.
+    #[cfg(test)]
+    pub fn free_count(&self) -> usize {
+        let rest = self.resting.iter().chain(&self.freed).map(ExactSizeIterator::len);
+        self.free.values().map(|&len| len as usize).chain(rest).sum()
+    }
+
     /// Takes rows out of those that are free.
     fn fit(&mut self, count: u32) -> Option<Range<u32>> {
         let fits = |&(_, &len): &(&u32, &u32)| len >= count;

@@ -1,0 +1,135 @@
+//! What is known to be in the maps, and for whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use super::adopt::{Found, Leftover, tell_selections_apart};
+use super::owners::Owners;
+use super::programmed::Programmed;
+use crate::apply::{AnyFrontendKey, Capacities};
+use crate::compile::allocator::Allocator;
+use crate::compile::image::Image;
+use crate::resolve::{Desired, PortKey, ResolvedPort, ServiceName};
+
+/// What is known to be in the maps.
+#[derive(Debug)]
+pub struct State {
+    /// How much fits.
+    pub capacities: Capacities,
+    /// What is free.
+    pub room: Allocator,
+    /// Whose the frontends are.
+    pub owners: Owners,
+    /// The services that are or were wanted since the start.
+    pub services: BTreeMap<ServiceName, Known>,
+    /// Found at the start, and wanted by nobody yet; by service id.
+    pub leftovers: BTreeMap<u32, Leftover>,
+    /// Selections found at the start that no frontend uses.
+    pub strays: BTreeSet<u32>,
+    /// Something that a flow may come from has changed since the epoch was raised.
+    pub epoch_due: bool,
+}
+
+/// One service.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What it was brought to; `None` unless all of that is in the maps and nothing else.
+    pub done: Option<Arc<Vec<ResolvedPort>>>,
+    /// Its ports hold what an earlier agent wrote, which nobody has confirmed to be obsolete.
+    pub inherited: bool,
+    /// What its ports have in the maps.
+    pub ports: BTreeMap<PortKey, Image>,
+}
+
+/// What differs between what is wanted and what was done.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    /// Services that are new, changed or not done yet.
+    pub wanted: Vec<(&'a ServiceName, &'a Arc<Vec<ResolvedPort>>)>,
+    /// Services that are wanted no more.
+    pub gone: Vec<ServiceName>,
+}
+
+impl State {
+    /// Begins with what was found in the maps.
+    pub fn new(capacities: Capacities, found: Found) -> Self {
+        let mut owners = Owners::default();
+        for (&service, leftover) in &found.leftovers {
+            for &key in leftover.image.frontends.keys() {
+                owners.insert(key, service);
+            }
+        }
+        Self {
+            capacities,
+            room: Allocator::new(capacities, &found.resources()),
+            owners,
+            services: BTreeMap::new(),
+            leftovers: found.leftovers,
+            strays: found.strays,
+            epoch_due: false,
+        }
+    }
+
+    /// Compares by pointer, in one walk through both.
+    pub fn changes<'a>(&self, desired: &'a Desired) -> Changes<'a> {
+        let mut changes = Changes::default();
+        let mut known = self.services.iter().peekable();
+        for (name, ports) in &desired.services {
+            while let Some((gone, _)) = next_if(&mut known, |known| known < name) {
+                changes.gone.push(gone.clone());
+            }
+            let done = next_if(&mut known, |known| known == name).and_then(|(_, known)| known.done.as_ref());
+            if !done.is_some_and(|done| Arc::ptr_eq(done, ports)) {
+                changes.wanted.push((name, ports));
+            }
+        }
+        changes.gone.extend(known.map(|(gone, _)| gone.clone()));
+        changes
+    }
+
+    /// Gives what was found at the start to the wanted service ports that share most frontends with it.
+    pub fn adopt(&mut self, desired: &Desired, programmed: &Programmed) {
+        if self.leftovers.is_empty() {
+            return;
+        }
+        let mut matches = Vec::new();
+        for (name, ports) in &desired.services {
+            let known = self.services.get(name);
+            let bare = |port: &&ResolvedPort| known.is_none_or(|known| !known.ports.contains_key(&port.key));
+            for port in ports.iter().filter(bare) {
+                let mut shared: BTreeMap<u32, usize> = BTreeMap::new();
+                for frontend in &port.frontends {
+                    let key = AnyFrontendKey::new(frontend.addr, frontend.port, port.key.protocol);
+                    if let Some(service) = self.owners.of(&key) {
+                        *shared.entry(service).or_default() += 1;
+                    }
+                }
+                matches.extend(shared.into_iter().map(|(service, count)| (count, service, name, port)));
+            }
+        }
+        // Stable: among equals, the first name wins.
+        matches.sort_by_key(|&(count, ..)| std::cmp::Reverse(count));
+        for (_, service, name, port) in matches {
+            let fits = |leftover: &Leftover| leftover.sound && leftover.image.family == port.key.family;
+            let known = self.services.entry(name.clone()).or_default();
+            if known.ports.contains_key(&port.key) || !self.leftovers.get(&service).is_some_and(fits) {
+                continue;
+            }
+            if let Some(Leftover { mut image, .. }) = self.leftovers.remove(&service) {
+                tell_selections_apart(&mut image, port);
+                programmed.set(&port.key, Some(&image));
+                known.ports.insert(port.key.clone(), image);
+                known.inherited = true;
+            }
+        }
+    }
+}
+
+/// The next element if its name is as asked.
+fn next_if<'a, I>(known: &mut Peekable<I>, name: impl Fn(&ServiceName) -> bool) -> Option<(&'a ServiceName, &'a Known)>
+where
+    I: Iterator<Item = (&'a ServiceName, &'a Known)>,
+{
+    known.next_if(|(known, _)| name(known))
+}
