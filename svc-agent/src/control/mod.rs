@@ -1,7 +1,7 @@
 //! The control socket: what the agent tells about itself, over HTTP/1.1 with JSON on a Unix socket.
 //!
 //! [`api`] has the documents, [`View`] is what the agent provides, [`Socket::bind`] and [`serve`] are the server.
-//! Nothing here knows maps or programs.
+//! What the agent knows becomes documents in `resolved` and `observed`; nothing here opens maps or programs.
 //!
 //! ```text
 //! accept -> peer (who is it) -> access (what may it) -> routes (which document) -> View
@@ -11,6 +11,7 @@ mod access;
 pub mod api;
 mod lists;
 mod lock;
+mod observed;
 mod patient;
 mod peer;
 mod resolved;
