@@ -1,26 +1,14 @@
 //! The first packet of a connection: frontend, selection, backend, source NAT, record.
 
 use crate::{
-    csum,
-    env::{Env, InsertError, NextHop, Route, Table},
+    env::{Env, InsertError, Route, Table},
     family::{Family, mix_word},
     flow,
-    maps::{Backend, Clock, Config, Flow, Frontend, FrontendKey, Scratch, Selection, Tuple, device_class, flow_flags},
+    maps::{Flow, FrontendKey, Scratch, Selection, Tuple, device_class, flow_flags},
     packet::{Hook, Packet},
-    parse::Parsed,
     reason::Reason,
     snat,
 };
-
-/// A packet on its way through the slow path.
-pub struct At<A> {
-    /// What its headers say.
-    pub parsed: Parsed<A>,
-    /// The time.
-    pub now: Clock,
-    /// The agent's settings.
-    pub config: Config,
-}
 
 /// What becomes of a packet without a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,55 +30,48 @@ pub fn hash<F: Family>(tuple: &Tuple<F::Addr>) -> u32 {
     (mix_word(hash, ports) >> 32) as u32
 }
 
-/// Chooses the backend for a new flow: its id and itself.
+/// Chooses the backend for a new flow: its id.
 ///
 /// `hash` is the flow hash. The same hash and table give the same backend on every node.
 ///
 /// # Errors
-/// [`Reason::NoEndpoint`] and [`Reason::NoLocalEndpoint`] if the selection is empty; [`Reason::BackendGone`] if the
-/// slot names a backend that is not programmed.
+/// [`Reason::NoEndpoint`] and [`Reason::NoLocalEndpoint`] if the selection is empty.
 #[inline(always)]
-pub fn choose<F: Family, E: Env<F>>(
-    env: &mut E,
-    frontend: &Frontend,
-    selection: u32,
-    hash: u32,
-) -> Result<(u32, Backend<F::Addr>), Reason> {
+pub fn choose<F: Family, E: Env<F>>(env: &mut E, selection: u32, hash: u32) -> Result<u32, Reason> {
     let selection = env.selection(selection);
     if selection.is_empty() {
         return Err(if selection == Selection::DROP { Reason::NoLocalEndpoint } else { Reason::NoEndpoint });
     }
     let index = ((u64::from(hash) * u64::from(selection.len())) >> 32) as u32;
-    let id = env.slot(selection.offset().wrapping_add(index));
-    match env.lookup_backend(id) {
-        Some(backend) if backend.service == frontend.service => Ok((id, backend)),
-        _ => Err(Reason::BackendGone),
-    }
+    Ok(env.slot(selection.offset().wrapping_add(index)))
 }
 
 /// How a packet reaches its backend.
-enum Path<A> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Path {
     /// The stack forwards or delivers it; the client's address stays.
     Stack,
-    /// Our programs send it, with this source address.
-    SourceNat(A, NextHop),
+    /// Our programs send it.
+    SourceNat,
 }
 
 /// Decides whether the source has to be translated: for clients outside whose backend is not on this node, so that
-/// the answer comes back here (B28), and for a pod that reaches itself (B32). If so, `scratch.flow` gets the next hop.
+/// the answer comes back here (B28), and for a pod that reaches itself (B32). If so, the flow gets the next hop and
+/// the address of its device.
 #[inline(always)]
 fn path<F: Family, E: Env<F>>(
     env: &mut E,
-    scratch: &mut Scratch<F::Addr>,
-    tuple: &Tuple<F::Addr>,
+    flow: &mut Flow<F::Addr>,
+    key: &Tuple<F::Addr>,
     external: bool,
     own: u32,
-) -> Result<Path<F::Addr>, Reason> {
-    let hairpin = scratch.flow.dst == tuple.src;
+) -> Result<Path, Reason> {
+    let hairpin = flow.dst == key.src;
     if !external && !hairpin {
         return Ok(Path::Stack);
     }
-    let Route::Via(hop) = env.route(&tuple.src, &scratch.flow.dst, tuple.proto, own) else {
+    let route = env.route(&key.src, &flow.dst, key.proto, own);
+    let Route::Via(hop) = route else {
         return Ok(Path::Stack);
     };
     let Some(egress) = env.lookup_device(hop.ifindex) else {
@@ -103,32 +84,30 @@ fn path<F: Family, E: Env<F>>(
             _ => {}
         }
     }
-    let source = E::device_address(&egress);
+    let source = E::device_address(egress);
     if source == F::Addr::default() {
         return Err(Reason::NoSourceAddress);
     }
-    flow::set_next_hop(&mut scratch.flow, Route::Via(hop), Some(&egress), own);
-    Ok(Path::SourceNat(source, hop))
+    flow.flags |= flow_flags::SNAT;
+    flow::set_next_hop(flow, route, Some(egress), own);
+    flow::set_source_address::<F>(flow, key, source);
+    Ok(Path::SourceNat)
 }
 
 /// Decides and records. On [`Decision::Recorded`] the forward flow is in `scratch.flow`.
 #[inline(never)]
-pub fn decide<F: Family, P: Packet, E: Env<F>>(
-    pkt: &P,
-    env: &mut E,
-    scratch: &mut Scratch<F::Addr>,
-    at: &At<F::Addr>,
-) -> Decision {
+pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Decision {
     if matches!(P::HOOK, Hook::Egress) {
         return Decision::Pass;
     }
-    let At { parsed, now, config } = at;
+    let Scratch { parsed, config, now, flow, .. } = scratch;
     let key = &parsed.tuple;
     let own = pkt.ifindex();
-    let Some(frontend) = env.lookup_frontend(&FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 })
-    else {
+    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
+    let Some(frontend) = env.lookup_frontend(&frontend_key) else {
         return Decision::Pass;
     };
+    let (service, external_selection, internal_selection) = (frontend.service, frontend.external, frontend.internal);
     let Some(class) = env.lookup_device(own).map(|device| device.class) else {
         return Decision::Pass;
     };
@@ -137,61 +116,49 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(
         return Decision::Drop(Reason::LoopbackFromWire);
     }
     let hash = hash::<F>(key);
-    let selection = if external { frontend.external } else { frontend.internal };
-    match choose::<F, E>(env, &frontend, selection, hash) {
-        Ok((id, backend)) => {
-            let flow = &mut scratch.flow;
-            flow::init::<F>(flow, key, &backend_tuple(key, &backend), 0);
-            flow.service = frontend.service;
-            flow.backend = id;
-            flow.seen_s = *now;
-        }
-        Err(reason) => return Decision::Drop(reason),
-    }
-    let has_port = match path::<F, E>(env, scratch, key, external, own) {
-        Ok(Path::Stack) => {
-            if matches!(P::HOOK, Hook::Xdp) {
-                return Decision::Pass;
-            }
-            scratch.flow.epoch = config.epoch;
-            take_or_take_over::<F, E>(env, scratch, key)
-        }
-        Ok(Path::SourceNat(source, hop)) => {
-            let flow = &mut scratch.flow;
-            let ready = hop.is_resolved() && flow.flags & flow_flags::HOP_XDP != 0;
-            if matches!(P::HOOK, Hook::Xdp) && !ready {
-                return Decision::Pass;
-            }
-            if hop.is_resolved() {
-                flow.epoch = config.epoch;
-            }
-            flow.flags |= flow_flags::SNAT;
-            let addresses = u32::from(flow.addr_delta) + F::inverted_sum(&key.src) + F::sum(&source);
-            flow.addr_delta = csum::fold(addresses);
-            flow.src = source;
-            false
-        }
+    let selection = if external { external_selection } else { internal_selection };
+    let id = match choose::<F, E>(env, selection, hash) {
+        Ok(id) => id,
         Err(reason) => return Decision::Drop(reason),
     };
-    let recorded = if has_port { Ok(()) } else { snat::search::<F, E>(env, scratch, key, hash, config) };
-    if let Err(reason) = recorded {
+    match env.lookup_backend(id) {
+        Some(backend) if backend.service == service => {
+            flow::init::<F>(flow, key, (&key.src, key.sport), (&backend.addr, backend.port), 0);
+        }
+        _ => return Decision::Drop(Reason::BackendGone),
+    }
+    flow.service = service;
+    flow.backend = id;
+    flow.seen_s = *now;
+    flow.packets = 1;
+    flow.bytes = u64::from(parsed.len_bytes);
+    flow.epoch = config.epoch;
+    let path = match path::<F, E>(env, flow, key, external, own) {
+        Ok(path) => path,
+        Err(reason) => return Decision::Drop(reason),
+    };
+    if path == Path::SourceNat && flow.flags & flow_flags::HOP_RESOLVED == 0 {
+        // The next packet asks again.
+        flow.epoch = 0;
+    }
+    if matches!(P::HOOK, Hook::Xdp) {
+        // What XDP cannot send is decided at tc.
+        let sendable = flow_flags::SNAT | flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
+        if flow.flags & sendable != sendable {
+            return Decision::Pass;
+        }
+    }
+    let has_port = path == Path::Stack && take_or_take_over::<F, E>(env, scratch);
+    if !has_port && let Err(reason) = snat::search::<F, E>(env, scratch, hash) {
         return Decision::Drop(reason);
     }
-    scratch.flow.packets = 1;
-    scratch.flow.bytes = u64::from(parsed.len_bytes);
-    match env.insert_flow(Table::Embryo, key, &scratch.flow) {
+    match env.insert_flow(Table::Embryo, &scratch.parsed.tuple, &scratch.flow) {
         Ok(()) => {
-            env.count_new_flow(frontend.service);
+            env.count_new_flow(service);
             Decision::Recorded
         }
-        Err(error) => lost_race::<F, E>(env, scratch, key, error),
+        Err(error) => lost_race::<F, E>(env, scratch, error),
     }
-}
-
-/// What the backend gets while the source stays.
-#[inline(always)]
-fn backend_tuple<A: Copy>(key: &Tuple<A>, backend: &Backend<A>) -> Tuple<A> {
-    Tuple { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port, proto: key.proto, pad: [0; 3] }
 }
 
 /// Records the reverse flow with the client's own port; false if another connection has its key.
@@ -200,21 +167,23 @@ fn backend_tuple<A: Copy>(key: &Tuple<A>, backend: &Backend<A>) -> Tuple<A> {
 /// to another VIP, which gives way. Otherwise the client uses one port towards two VIPs that share a backend (B12):
 /// then this connection needs another source port, and keeps its address.
 #[inline(always)]
-fn take_or_take_over<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>, key: &Tuple<F::Addr>) -> bool {
-    if snat::claim(env, scratch, key).is_ok() {
+fn take_or_take_over<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> bool {
+    if snat::claim(env, scratch).is_ok() {
         return true;
     }
+    let Scratch { parsed, partner_key, .. } = scratch;
+    let key = &parsed.tuple;
     let mut table = Table::Established;
-    let mut gives_way = env.lookup_flow(table, &scratch.partner_key).map(|flow| gives_way(flow, key));
+    let mut gives_way = env.lookup_flow(table, partner_key).map(|flow| gives_way(flow, key));
     if gives_way.is_none() {
         table = Table::Embryo;
-        gives_way = env.lookup_flow(table, &scratch.partner_key).map(|flow| self::gives_way(flow, key));
+        gives_way = env.lookup_flow(table, partner_key).map(|flow| self::gives_way(flow, key));
     }
     if gives_way != Some(true) {
         return false;
     }
-    env.remove_flow(table, &scratch.partner_key);
-    snat::claim(env, scratch, key).is_ok()
+    env.remove_flow(table, partner_key);
+    snat::claim(env, scratch).is_ok()
 }
 
 /// Whether a reverse flow belongs to the same connection or is finished.
@@ -226,22 +195,22 @@ fn gives_way<A: Copy + PartialEq>(reverse: &Flow<A>, key: &Tuple<A>) -> bool {
 
 /// Another CPU recorded the same connection first (B24): its choice counts.
 #[inline(always)]
-fn lost_race<F: Family, E: Env<F>>(
-    env: &mut E,
-    scratch: &mut Scratch<F::Addr>,
-    key: &Tuple<F::Addr>,
-    error: InsertError,
-) -> Decision {
+fn lost_race<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>, error: InsertError) -> Decision {
+    let Scratch { parsed, flow, partner_key, .. } = scratch;
+    let key = &parsed.tuple;
     if error == InsertError::Exists
         && let Some(winner) = env.lookup_flow(Table::Embryo, key)
     {
-        let same = flow::partner_key(winner, key.proto) == scratch.partner_key;
-        scratch.flow = *winner;
+        let same = winner.src == flow.src
+            && winner.dst == flow.dst
+            && winner.sport == flow.sport
+            && winner.dport == flow.dport;
+        *flow = *winner;
         if !same {
-            env.remove_flow(Table::Embryo, &scratch.partner_key);
+            env.remove_flow(Table::Embryo, partner_key);
         }
         return Decision::Recorded;
     }
-    env.remove_flow(Table::Embryo, &scratch.partner_key);
+    env.remove_flow(Table::Embryo, partner_key);
     Decision::Drop(Reason::FlowTableFull)
 }

@@ -82,7 +82,7 @@ pub trait Env<F: Family> {
     fn remove_flow(&mut self, table: Table, key: &Tuple<F::Addr>);
 
     /// Looks a frontend up.
-    fn lookup_frontend(&mut self, key: &FrontendKey<F::Addr>) -> Option<Frontend>;
+    fn lookup_frontend(&mut self, key: &FrontendKey<F::Addr>) -> Option<&Frontend>;
 
     /// The selection at an index; [`Selection::REJECT`] out of range.
     fn selection(&mut self, index: u32) -> Selection;
@@ -91,10 +91,10 @@ pub trait Env<F: Family> {
     fn slot(&mut self, slot: u32) -> u32;
 
     /// Looks a backend up; one that is not present is not found.
-    fn lookup_backend(&mut self, id: u32) -> Option<Backend<F::Addr>>;
+    fn lookup_backend(&mut self, id: u32) -> Option<&Backend<F::Addr>>;
 
     /// Looks a device up.
-    fn lookup_device(&mut self, ifindex: u32) -> Option<Device>;
+    fn lookup_device(&mut self, ifindex: u32) -> Option<&Device>;
 
     /// The device's source address of this family; the default if it has none.
     fn device_address(device: &Device) -> F::Addr;

@@ -2,8 +2,9 @@
 
 use crate::{
     csum,
-    net::{Be16, proto},
+    net::Be16,
     packet::{Hook, Packet},
+    parse::Parsed,
     reason::Reason,
     wire::{ETH_LEN, Header, Ipv4Header, Ipv6Header, ipv6_next},
 };
@@ -15,23 +16,6 @@ mod sealed {
     impl Sealed for super::V6 {}
 }
 
-/// What an IP header says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct L3<A> {
-    /// Source.
-    pub src: A,
-    /// Destination.
-    pub dst: A,
-    /// Protocol of the payload.
-    pub proto: u8,
-    /// TTL or hop limit.
-    pub ttl: u8,
-    /// Where the payload starts, in bytes from the start of the frame.
-    pub l4: usize,
-    /// Bytes of the payload.
-    pub l4_len: u32,
-}
-
 /// An address family: everything that differs between IPv4 and IPv6.
 pub trait Family: sealed::Sealed + Copy + 'static {
     /// The address as on the wire, 4 or 16 bytes.
@@ -41,12 +25,13 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// The loopback network's test is the family's own.
     fn is_loopback(addr: &Self::Addr) -> bool;
 
-    /// Reads the IP header.
+    /// Reads the IP header into `parsed`: addresses, protocol, TTL, where the payload is. In place, as values that pass
+    /// through registers are spilled.
     ///
     /// # Errors
     /// [`Reason::Malformed`] if its lengths contradict each other or the frame; [`Reason::Fragment`] and
     /// [`Reason::ExtensionHeader`] for packets that the pipeline leaves to the stack.
-    fn parse<P: Packet>(pkt: &mut P) -> Result<L3<Self::Addr>, Reason>;
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<(), Reason>;
 
     /// Puts new addresses into the IP header, one less TTL if `forward`, and updates the header's own checksum.
     ///
@@ -111,7 +96,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P) -> Result<L3<[u8; 4]>, Reason> {
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<(), Reason> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
         let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
@@ -130,14 +115,13 @@ impl Family for V4 {
         if ip.fragment_bits() != 0 {
             return Err(Reason::Fragment);
         }
-        Ok(L3 {
-            src: ip.src,
-            dst: ip.dst,
-            proto: ip.proto,
-            ttl: ip.ttl,
-            l4: ETH_LEN + header_len,
-            l4_len: total_len - header_len as u32,
-        })
+        parsed.tuple.src = ip.src;
+        parsed.tuple.dst = ip.dst;
+        parsed.tuple.proto = ip.proto;
+        parsed.ttl = ip.ttl;
+        parsed.l4 = (ETH_LEN + header_len) as u32;
+        parsed.l4_len = total_len - header_len as u32;
+        Ok(())
     }
 
     #[inline(always)]
@@ -180,15 +164,10 @@ impl Family for V4 {
 pub struct V6;
 
 impl V6 {
+    /// The address as two words in memory order; by a transmutation, as bytes put together are loaded one by one.
     #[inline(always)]
-    fn words(addr: &[u8; 16]) -> [u32; 4] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *addr;
-        [
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-            u32::from_ne_bytes([m, n, o, p]),
-        ]
+    fn words(addr: &[u8; 16]) -> [u64; 2] {
+        zerocopy::transmute!(*addr)
     }
 }
 
@@ -198,12 +177,12 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 16]) -> bool {
-        let [a, b, c, d] = Self::words(addr);
-        a == 0 && b == 0 && c == 0 && d == u32::from_ne_bytes([0, 0, 0, 1])
+        let [high, low] = Self::words(addr);
+        high == 0 && low == u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 1])
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P) -> Result<L3<[u8; 16]>, Reason> {
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<(), Reason> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
         let start = (ETH_LEN + size_of::<Ipv6Header>()) as u32;
@@ -221,7 +200,13 @@ impl Family for V6 {
             }
             _ => {}
         }
-        Ok(L3 { src: ip.src, dst: ip.dst, proto: ip.next_header, ttl: ip.hop_limit, l4: start as usize, l4_len })
+        parsed.tuple.src = ip.src;
+        parsed.tuple.dst = ip.dst;
+        parsed.tuple.proto = ip.next_header;
+        parsed.ttl = ip.hop_limit;
+        parsed.l4 = start;
+        parsed.l4_len = l4_len;
+        Ok(())
     }
 
     #[inline(always)]
@@ -241,26 +226,46 @@ impl Family for V6 {
 
     #[inline(always)]
     fn sum(addr: &[u8; 16]) -> u32 {
-        let [a, b, c, d] = Self::words(addr);
-        let low = (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff);
-        low + (a >> 16) + (b >> 16) + (c >> 16) + (d >> 16)
+        let [a, b] = Self::words(addr);
+        let sum = (a & 0xffff_ffff) + (a >> 32) + (b & 0xffff_ffff) + (b >> 32);
+        ((sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32)) as u32
     }
 
     #[inline(always)]
     fn inverted_sum(addr: &[u8; 16]) -> u32 {
-        0xffff * 8 - Self::sum(addr)
+        // Up to twice 0xffff and a carry of at most 3.
+        0xffff * 3 - Self::sum(addr)
     }
 
     #[inline(always)]
     fn mix(addr: &[u8; 16], hash: u64) -> u64 {
-        let [a, b, c, d] = Self::words(addr);
-        let hash = mix_word(hash, (u64::from(u32::from_be(a)) << 32) | u64::from(u32::from_be(b)));
-        mix_word(hash, (u64::from(u32::from_be(c)) << 32) | u64::from(u32::from_be(d)))
+        let [a, b] = Self::words(addr);
+        mix_word(mix_word(hash, u64::from_be(a)), u64::from_be(b))
     }
 }
 
-/// Whether a protocol is one whose ports the pipeline translates.
-#[inline(always)]
-pub const fn is_served(protocol: u8) -> bool {
-    protocol == proto::TCP || protocol == proto::UDP
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The sum of an address's words, from scratch.
+    fn sum(addr: &[u8]) -> u64 {
+        addr.chunks(2).map(|pair| u64::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum()
+    }
+
+    fn check<F: Family>(addr: F::Addr, bytes: &[u8]) {
+        assert_eq!(u64::from(F::sum(&addr)) % 0xffff, sum(bytes) % 0xffff);
+        assert_eq!(u64::from(F::sum(&addr) + F::inverted_sum(&addr)) % 0xffff, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn b03_address_sums_are_those_of_their_words(v4: [u8; 4], v6: [u8; 16]) {
+            check::<V4>(v4, &v4);
+            check::<V6>(v6, &v6);
+            check::<V6>([0xff; 16], &[0xff; 16]);
+        }
+    }
 }

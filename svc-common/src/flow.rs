@@ -5,7 +5,7 @@ use crate::{
     env::{NextHop, Route},
     family::Family,
     maps::{Device, Flow, Tuple, device_flags, flow_flags, flow_state},
-    net::proto,
+    net::{Be16, proto},
     wire::tcp_flags,
 };
 
@@ -15,16 +15,22 @@ pub const STATEFUL: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 /// The bits of [`Flow::flags`] that describe the next hop.
 const HOP: u8 = flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
 
-/// Makes `flow` turn packets with tuple `old` into packets with tuple `new`. It has not seen any, and its epoch is
+/// Makes `flow` turn packets with tuple `old` into packets from `src` to `dst`. It has not seen any, and its epoch is
 /// never the current one, so that its first packet finds the next hop.
 #[inline(always)]
-pub fn init<F: Family>(flow: &mut Flow<F::Addr>, old: &Tuple<F::Addr>, new: &Tuple<F::Addr>, flags: u8) {
-    let addresses = F::inverted_sum(&old.src) + F::inverted_sum(&old.dst) + F::sum(&new.src) + F::sum(&new.dst);
-    let ports = csum::word_delta(old.sport, new.sport) + csum::word_delta(old.dport, new.dport);
-    flow.src = new.src;
-    flow.dst = new.dst;
-    flow.sport = new.sport;
-    flow.dport = new.dport;
+pub fn init<F: Family>(
+    flow: &mut Flow<F::Addr>,
+    old: &Tuple<F::Addr>,
+    src: (&F::Addr, Be16),
+    dst: (&F::Addr, Be16),
+    flags: u8,
+) {
+    let addresses = F::inverted_sum(&old.src) + F::inverted_sum(&old.dst) + F::sum(src.0) + F::sum(dst.0);
+    let ports = csum::word_delta(old.sport, src.1) + csum::word_delta(old.dport, dst.1);
+    flow.src = *src.0;
+    flow.dst = *dst.0;
+    flow.sport = src.1;
+    flow.dport = dst.1;
     flow.addr_delta = csum::fold(addresses);
     flow.port_delta = csum::fold(ports);
     flow.flags = flags;
@@ -35,16 +41,24 @@ pub fn init<F: Family>(flow: &mut Flow<F::Addr>, old: &Tuple<F::Addr>, new: &Tup
     set_next_hop(flow, Route::Stack, None, 0);
 }
 
-/// The tuple that packets have after the flow was applied to them.
+/// Gives a flow with key `key` another new source port.
 #[inline(always)]
-pub fn rewritten<A: Copy>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
-    Tuple { src: flow.src, dst: flow.dst, sport: flow.sport, dport: flow.dport, proto, pad: [0; 3] }
+pub fn set_source_port<A>(flow: &mut Flow<A>, key: &Tuple<A>, port: Be16) {
+    flow.sport = port;
+    flow.port_delta = csum::fold(csum::word_delta(key.sport, port) + csum::word_delta(key.dport, flow.dport));
 }
 
-/// The key of the flow's partner.
+/// Gives a flow with key `key`, which keeps the source address, another one.
+#[inline(always)]
+pub fn set_source_address<F: Family>(flow: &mut Flow<F::Addr>, key: &Tuple<F::Addr>, addr: F::Addr) {
+    flow.addr_delta = csum::fold(u32::from(flow.addr_delta) + F::inverted_sum(&key.src) + F::sum(&addr));
+    flow.src = addr;
+}
+
+/// The key of the flow's partner: what packets look like after the flow was applied to them, reversed.
 #[inline(always)]
 pub fn partner_key<A: Copy>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
-    rewritten(flow, proto).reverse()
+    Tuple { src: flow.dst, dst: flow.src, sport: flow.dport, dport: flow.sport, proto, pad: [0; 3] }
 }
 
 /// The flags of the partner of a flow with `flags`.
@@ -69,7 +83,8 @@ pub fn init_partner<F: Family>(
     flow: &Flow<F::Addr>,
 ) {
     *partner_key = self::partner_key(flow, key.proto);
-    init::<F>(partner, partner_key, &key.reverse(), partner_flags(flow.flags));
+    let flags = partner_flags(flow.flags);
+    init::<F>(partner, partner_key, (&key.dst, key.dport), (&key.src, key.sport), flags);
     partner.service = flow.service;
     partner.backend = flow.backend;
     partner.seen_s = flow.seen_s;
@@ -160,7 +175,7 @@ pub const fn timeout_s(protocol: u8, state: u8) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{family::V4, net::Be16};
+    use crate::family::V4;
 
     const SNAT: u8 = flow_flags::SNAT;
     const REVERSE: u8 = flow_flags::REVERSE;
@@ -175,7 +190,8 @@ mod tests {
         let key = tuple([192, 0, 2, 1], 40_000, [10, 96, 0, 1], 80);
         for (flags, state) in [(0, flow_state::FIN), (SNAT, flow_state::ESTABLISHED), (0, flow_state::RST)] {
             let mut flow = Flow::default();
-            init::<V4>(&mut flow, &key, &tuple([192, 0, 2, 1], 40_000, [10, 244, 0, 5], 8080), flags);
+            let backend = (&[10, 244, 0, 5], Be16::from_host(8080));
+            init::<V4>(&mut flow, &key, (&key.src, key.sport), backend, flags);
             (flow.service, flow.backend, flow.seen_s, flow.state) = (7, 9, 100, state);
             let (mut reverse, mut reverse_key) = (Flow::default(), Tuple::default());
             init_partner::<V4>(&mut reverse, &mut reverse_key, &key, &flow);

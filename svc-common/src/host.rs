@@ -1,1 +1,168 @@
+//! The environment in memory: the same pipeline without a kernel, for tests, simulation and as the oracle of the loaded
+//! programs.
 
+use std::collections::HashMap;
+
+use crate::{
+    env::{Env, InsertError, Route, Table},
+    family::{Family, V4, V6},
+    maps::{
+        Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
+        ServiceCounters, SlotRow, Tuple,
+    },
+    reason::Reason,
+};
+
+/// The maps of one family, and the routes that the kernel would find.
+#[derive(Clone, Debug)]
+pub struct Tables<F: Family> {
+    /// `FRONTENDS`.
+    pub frontends: HashMap<FrontendKey<F::Addr>, Frontend>,
+    /// `BACKENDS`.
+    pub backends: HashMap<u32, Backend<F::Addr>>,
+    /// `FLOWS`.
+    pub flows: HashMap<Tuple<F::Addr>, Flow<F::Addr>>,
+    /// How many flows fit.
+    pub flows_capacity: usize,
+    /// `EMBRYOS`. Nothing is evicted: the oracle stays below its size.
+    pub embryos: HashMap<Tuple<F::Addr>, Flow<F::Addr>>,
+    /// Destination -> route; what is not here is the stack's.
+    pub routes: HashMap<F::Addr, Route>,
+}
+
+impl<F: Family> Default for Tables<F> {
+    fn default() -> Self {
+        Self {
+            frontends: HashMap::new(),
+            backends: HashMap::new(),
+            flows: HashMap::new(),
+            flows_capacity: usize::MAX,
+            embryos: HashMap::new(),
+            routes: HashMap::new(),
+        }
+    }
+}
+
+/// The whole environment.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// IPv4.
+    pub v4: Tables<V4>,
+    /// IPv6.
+    pub v6: Tables<V6>,
+    /// `SELECTIONS`.
+    pub selections: HashMap<u32, Selection>,
+    /// `SLOTS`, by row.
+    pub rows: HashMap<u32, SlotRow>,
+    /// `DEVICES`.
+    pub devices: HashMap<u32, Device>,
+    /// `CONFIG`.
+    pub config: Config,
+    /// `COUNTERS`.
+    pub counters: HashMap<Reason, u64>,
+    /// `SVC_COUNTERS`.
+    pub services: HashMap<u32, ServiceCounters>,
+    /// The clock.
+    pub now: Clock,
+}
+
+macro_rules! family {
+    ($family:ty, $addr:ty, $tables:ident, $device_address:ident) => {
+        impl Env<$family> for Memory {
+            type Scratch = Box<Scratch<$addr>>;
+
+            fn scratch(&mut self) -> Option<Self::Scratch> {
+                Some(Box::default())
+            }
+
+            fn now(&mut self) -> Clock {
+                self.now
+            }
+
+            fn config(&mut self) -> Config {
+                self.config
+            }
+
+            fn lookup_flow(&mut self, table: Table, key: &Tuple<$addr>) -> Option<&mut Flow<$addr>> {
+                match table {
+                    Table::Established => self.$tables.flows.get_mut(key),
+                    Table::Embryo => self.$tables.embryos.get_mut(key),
+                }
+            }
+
+            fn insert_flow(&mut self, table: Table, key: &Tuple<$addr>, flow: &Flow<$addr>) -> Result<(), InsertError> {
+                let capacity = self.$tables.flows_capacity;
+                let (flows, full) = match table {
+                    Table::Established => (&mut self.$tables.flows, capacity),
+                    Table::Embryo => (&mut self.$tables.embryos, usize::MAX),
+                };
+                if flows.contains_key(key) {
+                    return Err(InsertError::Exists);
+                }
+                if flows.len() >= full {
+                    return Err(InsertError::Full);
+                }
+                flows.insert(*key, *flow);
+                Ok(())
+            }
+
+            fn remove_flow(&mut self, table: Table, key: &Tuple<$addr>) {
+                match table {
+                    Table::Established => self.$tables.flows.remove(key),
+                    Table::Embryo => self.$tables.embryos.remove(key),
+                };
+            }
+
+            fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {
+                self.$tables.frontends.get(key)
+            }
+
+            fn selection(&mut self, index: u32) -> Selection {
+                self.selections.get(&index).copied().unwrap_or_default()
+            }
+
+            fn slot(&mut self, slot: u32) -> u32 {
+                let row = self.rows.get(&(slot / SLOTS_PER_ROW));
+                row.and_then(|row| row.0.get((slot % SLOTS_PER_ROW) as usize)).copied().unwrap_or(0)
+            }
+
+            fn lookup_backend(&mut self, id: u32) -> Option<&Backend<$addr>> {
+                self.$tables.backends.get(&id).filter(|backend| backend.flags != 0)
+            }
+
+            fn lookup_device(&mut self, ifindex: u32) -> Option<&Device> {
+                self.devices.get(&ifindex)
+            }
+
+            fn device_address(device: &Device) -> $addr {
+                device.$device_address
+            }
+
+            fn route(&mut self, _src: &$addr, dst: &$addr, _proto: u8, _ifindex: u32) -> Route {
+                self.$tables.routes.get(dst).copied().unwrap_or(Route::Stack)
+            }
+
+            fn count(&mut self, reason: Reason) {
+                *self.counters.entry(reason).or_default() += 1;
+            }
+
+            fn count_service(&mut self, service: u32, reverse: bool, bytes: u32) {
+                let counters = self.services.entry(service).or_default();
+                if reverse {
+                    counters.reply_packets += 1;
+                    counters.reply_bytes += u64::from(bytes);
+                } else {
+                    counters.packets += 1;
+                    counters.bytes += u64::from(bytes);
+                }
+            }
+
+            fn count_new_flow(&mut self, service: u32) {
+                self.services.entry(service).or_default().new_flows += 1;
+            }
+        }
+    };
+}
+
+family!(V4, [u8; 4], v4, v4);
+family!(V6, [u8; 16], v6, v6);

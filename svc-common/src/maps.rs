@@ -4,7 +4,10 @@
 //! A layout version rises only when old bytes cannot be read any more: a raise forgets what the map held.
 #![expect(unsafe_code, reason = "map types are plain bytes; `map_types!` checks what that needs")]
 
-use crate::net::{Be16, Mac};
+use crate::{
+    net::{Be16, Mac},
+    parse::Parsed,
+};
 
 /// Plain data that may be copied to and from a map as bytes.
 ///
@@ -336,7 +339,15 @@ pub struct ServiceCounters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scratch<A> {
-    /// The flow of the packet at hand.
+    /// What the headers of the packet at hand say.
+    pub parsed: Parsed<A>,
+    /// The agent's settings.
+    pub config: Config,
+    /// The time.
+    pub now: Clock,
+    /// Always zero.
+    pub pad: u32,
+    /// The packet's flow.
     pub flow: Flow<A>,
     /// Its partner.
     pub partner: Flow<A>,
@@ -359,7 +370,7 @@ map_types!(
     Device: 32,
     Config: 8,
     ServiceCounters: 40,
-    Scratch<[u8; 4]>: 144, Scratch<[u8; 16]>: 216,
+    Scratch<[u8; 4]>: 192, Scratch<[u8; 16]>: 288,
 );
 
 /// What the agent checks of a pinned map before it uses it.

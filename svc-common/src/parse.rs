@@ -2,7 +2,7 @@
 
 use crate::{
     csum,
-    family::{Family, is_served},
+    family::Family,
     maps::Tuple,
     net::{Be16, proto},
     packet::Packet,
@@ -11,12 +11,13 @@ use crate::{
 };
 
 /// What the headers of a packet say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parsed<A> {
     /// Key of its flow.
     pub tuple: Tuple<A>,
     /// Where the transport header starts, in bytes from the start of the frame.
-    pub l4: usize,
+    pub l4: u32,
     /// Bytes of transport header and payload.
     pub l4_len: u32,
     /// Bytes of the IP packet.
@@ -43,28 +44,29 @@ impl<A> Parsed<A> {
 /// Those of [`Family::parse`]; [`Reason::UnknownProtocol`] for anything but TCP and UDP; [`Reason::Malformed`] if the
 /// transport header is cut short.
 #[inline(always)]
-pub fn parse<F: Family>(pkt: &mut impl Packet) -> Result<Parsed<F::Addr>, Reason> {
-    let l3 = F::parse(pkt)?;
-    if !is_served(l3.proto) {
+pub fn parse<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>) -> Result<(), Reason> {
+    F::parse(pkt, parsed)?;
+    let l4 = parsed.l4 as usize;
+    if parsed.tuple.proto == proto::TCP {
+        if parsed.l4_len < size_of::<TcpHeader>() as u32 {
+            return Err(Reason::Malformed);
+        }
+        let tcp = pkt.header_mut::<TcpHeader>(l4)?;
+        (parsed.tuple.sport, parsed.tuple.dport) = (tcp.ports.sport, tcp.ports.dport);
+        parsed.tcp_flags = tcp.flags;
+        parsed.checksum = tcp.checksum;
+    } else if parsed.tuple.proto == proto::UDP {
+        if parsed.l4_len < size_of::<UdpHeader>() as u32 {
+            return Err(Reason::Malformed);
+        }
+        let udp = pkt.header_mut::<UdpHeader>(l4)?;
+        (parsed.tuple.sport, parsed.tuple.dport) = (udp.ports.sport, udp.ports.dport);
+        parsed.checksum = udp.checksum;
+    } else {
         return Err(Reason::UnknownProtocol);
     }
-    let (ports, flags, checksum) = if l3.proto == proto::TCP {
-        if l3.l4_len < size_of::<TcpHeader>() as u32 {
-            return Err(Reason::Malformed);
-        }
-        let tcp = pkt.header_mut::<TcpHeader>(l3.l4)?;
-        (tcp.ports, tcp.flags, tcp.checksum)
-    } else {
-        if l3.l4_len < size_of::<UdpHeader>() as u32 {
-            return Err(Reason::Malformed);
-        }
-        let udp = pkt.header_mut::<UdpHeader>(l3.l4)?;
-        (udp.ports, 0, udp.checksum)
-    };
-    let tuple =
-        Tuple { src: l3.src, dst: l3.dst, sport: ports.sport, dport: ports.dport, proto: l3.proto, pad: [0; 3] };
-    let len_bytes = l3.l4_len + (l3.l4 - ETH_LEN) as u32;
-    Ok(Parsed { tuple, l4: l3.l4, l4_len: l3.l4_len, len_bytes, ttl: l3.ttl, tcp_flags: flags, checksum })
+    parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
+    Ok(())
 }
 
 /// Whether the checksum field holds the pseudo-header's sum only, as a local socket with transmit offload leaves it

@@ -1,7 +1,7 @@
 //! The four steps of a packet: parse, replay or decide, rewrite, verdict.
 
 use crate::{
-    decide::{self, At, Decision},
+    decide::{self, Decision},
     env::{Env, InsertError, Route, Table},
     family::Family,
     flow,
@@ -28,24 +28,60 @@ pub enum Outcome {
     Drop(Reason),
 }
 
+/// An [`Outcome`] in one word.
+///
+/// The fields of an enum that its variant does not have are undefined; the compiler may compute with them as long as
+/// it does not look, which the verifier does not let pass. So programs carry outcomes like this to the hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed(u64);
+
+impl Packed {
+    const PASS: Self = Self(0);
+    const DELIVER: Self = Self(1);
+    const SEND: u64 = 2;
+    const RESOLVE: u64 = 3;
+    const DROP: u64 = 4;
+
+    #[inline(always)]
+    const fn drop(reason: Reason) -> Self {
+        Self(Self::DROP | ((reason as u64) << 8))
+    }
+
+    #[inline(always)]
+    const fn to_device(kind: u64, ifindex: u32) -> Self {
+        Self(kind | ((ifindex as u64) << 8))
+    }
+
+    /// The outcome.
+    #[inline(always)]
+    pub const fn outcome(self) -> Outcome {
+        let value = (self.0 >> 8) as u32;
+        match self.0 & 0xff {
+            1 => Outcome::Deliver,
+            Self::SEND => Outcome::Send(value),
+            Self::RESOLVE => Outcome::Resolve(value),
+            Self::DROP => Outcome::Drop(Reason::from_index(value as u8)),
+            _ => Outcome::Pass,
+        }
+    }
+}
+
 /// Runs a frame through the pipeline.
 ///
 /// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05).
 #[inline(always)]
-pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Outcome {
-    let parsed = match parse::parse::<F>(pkt) {
-        Ok(parsed) => parsed,
-        Err(reason) => {
-            // Once per packet: where it comes in.
-            if matches!(P::HOOK, Hook::Ingress) {
-                env.count(reason);
-            }
-            return Outcome::Pass;
+pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
+    let mut parsed = Parsed::default();
+    if let Err(reason) = parse::parse::<F>(pkt, &mut parsed) {
+        // Once per packet: where it comes in.
+        if matches!(P::HOOK, Hook::Ingress) {
+            env.count(reason);
         }
-    };
+        return Packed::PASS;
+    }
     if PARTIAL && parse::is_partial::<F>(&parsed) {
         env.count(Reason::PartialChecksum);
-        return Outcome::Pass;
+        return Packed::PASS;
     }
     let now = env.now();
     let config = env.config();
@@ -54,7 +90,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
     let mut found = None;
     if let Some(flow) = env.lookup_flow(Table::Established, &parsed.tuple) {
         if !applies::<P>(flow.flags) {
-            return Outcome::Pass;
+            return Packed::PASS;
         }
         let ordinary = flow.epoch == config.epoch
             && flow.seen_s == now
@@ -72,41 +108,43 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
         found = Some(Table::Established);
     } else if let Some(flow) = env.lookup_flow(Table::Embryo, &parsed.tuple) {
         if !applies::<P>(flow.flags) {
-            return Outcome::Pass;
+            return Packed::PASS;
         }
         found = Some(Table::Embryo);
     }
     let Some(mut scratch) = env.scratch() else {
-        return Outcome::Pass;
+        return Packed::PASS;
     };
-    let at = At { parsed, now, config };
+    scratch.parsed = parsed;
+    scratch.now = now;
+    scratch.config = config;
     let attended = match found {
-        Some(table) => attend::<F, P, E>(pkt, env, &mut scratch, &at, table),
+        Some(table) => attend::<F, P, E>(pkt, env, &mut scratch, table),
         None => Attended::Decide,
     };
     match attended {
         Attended::Replay => {}
-        Attended::Pass => return Outcome::Pass,
+        Attended::Pass => return Packed::PASS,
         Attended::Drop(reason) => {
             env.count(reason);
-            return Outcome::Drop(reason);
+            return Packed::drop(reason);
         }
-        Attended::Decide => match decide::decide::<F, P, E>(pkt, env, &mut scratch, &at) {
+        Attended::Decide => match decide::decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
-            Decision::Pass => return Outcome::Pass,
+            Decision::Pass => return Packed::PASS,
             Decision::Drop(reason) => {
                 env.count(reason);
-                return Outcome::Drop(reason);
+                return Packed::drop(reason);
             }
         },
     }
-    let flow = &scratch.flow;
-    if flow.flags & flow_flags::SNAT != 0 && at.parsed.ttl <= 1 {
+    let (parsed, flow) = (&scratch.parsed, &scratch.flow);
+    if flow.flags & flow_flags::SNAT != 0 && parsed.ttl <= 1 {
         env.count(Reason::TtlExceeded);
-        return Outcome::Pass;
+        return Packed::PASS;
     }
-    let outcome = send::<P, F>(pkt, &at.parsed, flow);
-    env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, at.parsed.len_bytes);
+    let outcome = send::<P, F>(pkt, parsed, flow);
+    env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
     outcome
 }
 
@@ -138,16 +176,16 @@ fn is_sendable<P: Packet, F: Family>(flow: &Flow<F::Addr>, parsed: &Parsed<F::Ad
 
 /// Translates the packet and says where it goes.
 #[inline(always)]
-fn send<P: Packet, F: Family>(pkt: &mut P, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Outcome {
-    if rewrite::<F>(pkt, parsed, flow).is_err() {
-        return Outcome::Drop(Reason::Malformed);
+fn send<P: Packet, F: Family>(pkt: &mut P, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Packed {
+    if let Err(reason) = rewrite::<F>(pkt, parsed, flow) {
+        return Packed::drop(reason);
     }
     if flow.flags & flow_flags::SNAT == 0 {
-        Outcome::Deliver
+        Packed::DELIVER
     } else if flow.flags & flow_flags::HOP_RESOLVED != 0 {
-        Outcome::Send(flow.ifindex)
+        Packed::to_device(Packed::SEND, flow.ifindex)
     } else {
-        Outcome::Resolve(flow.ifindex)
+        Packed::to_device(Packed::RESOLVE, flow.ifindex)
     }
 }
 
@@ -173,18 +211,16 @@ fn attend<F: Family, P: Packet, E: Env<F>>(
     pkt: &P,
     env: &mut E,
     scratch: &mut Scratch<F::Addr>,
-    at: &At<F::Addr>,
     table: Table,
 ) -> Attended {
-    let At { parsed, now, config } = at;
+    let Scratch { parsed, config, now, flow, partner, partner_key, .. } = scratch;
     let key = &parsed.tuple;
     match env.lookup_flow(table, key) {
-        Some(flow) => scratch.flow = *flow,
+        Some(stored) => *flow = *stored,
         None => return Attended::Decide,
     }
-    let flow = &mut scratch.flow;
     let reverse = flow.flags & flow_flags::REVERSE != 0;
-    scratch.partner_key = flow::partner_key(flow, key.proto);
+    *partner_key = flow::partner_key(flow, key.proto);
 
     if !reverse {
         let finished = parsed.is_syn() && flow::is_finished(flow.state);
@@ -193,7 +229,7 @@ fn attend<F: Family, P: Packet, E: Env<F>>(
         let stale = flow.epoch != config.epoch;
         if finished || (stale && movable && !is_served::<F, E>(env, key, flow)) {
             env.remove_flow(table, key);
-            env.remove_flow(table, &scratch.partner_key);
+            env.remove_flow(table, partner_key);
             return Attended::Decide;
         }
     }
@@ -206,8 +242,7 @@ fn attend<F: Family, P: Packet, E: Env<F>>(
             }
             return Attended::Drop(Reason::NoNextHop);
         };
-        let egress = env.lookup_device(hop.ifindex);
-        flow::set_next_hop(flow, route, egress.as_ref(), pkt.ifindex());
+        flow::set_next_hop(flow, route, env.lookup_device(hop.ifindex), pkt.ifindex());
         if hop.is_resolved() {
             flow.epoch = config.epoch;
         }
@@ -238,30 +273,30 @@ fn attend<F: Family, P: Packet, E: Env<F>>(
     // together with an answer that it has to have seen (B23).
     if half_open && !reverse && flow.state & flow_state::REPLIED != 0 && !parsed.is_syn() {
         flow.state |= flow_state::ESTABLISHED;
-        if promote::<F, E>(env, scratch, key, peer_seen) {
+        if promote::<F, E>(env, key, flow, partner_key, partner, peer_seen) {
             return Attended::Replay;
         }
-        scratch.flow.state &= !flow_state::ESTABLISHED;
+        flow.state &= !flow_state::ESTABLISHED;
         env.count(Reason::PromotionRefused);
     }
 
-    match env.lookup_flow(table, &scratch.partner_key) {
-        Some(partner) => {
-            partner.seen_s = *now;
-            partner.state |= peer_seen;
+    match env.lookup_flow(table, partner_key) {
+        Some(stored) => {
+            stored.seen_s = *now;
+            stored.state |= peer_seen;
             if revived {
-                partner.state &= !flow_state::RST;
+                stored.state &= !flow_state::RST;
             }
         }
         None => {
-            flow::init_partner::<F>(&mut scratch.partner, &mut scratch.partner_key, key, &scratch.flow);
-            if env.insert_flow(table, &scratch.partner_key, &scratch.partner).is_ok() {
+            flow::init_partner::<F>(partner, partner_key, key, flow);
+            if env.insert_flow(table, partner_key, partner).is_ok() {
                 env.count(Reason::PartnerRestored);
             }
         }
     }
     if let Some(stored) = env.lookup_flow(table, key) {
-        *stored = scratch.flow;
+        *stored = *flow;
     }
     Attended::Replay
 }
@@ -269,45 +304,44 @@ fn attend<F: Family, P: Packet, E: Env<F>>(
 /// Whether the flow's backend still serves what the client dialled.
 #[inline(always)]
 fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
-    let Some(frontend) = env.lookup_frontend(&FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 })
-    else {
+    let key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
+    let Some(service) = env.lookup_frontend(&key).map(|frontend| frontend.service) else {
         return false;
     };
-    match env.lookup_backend(flow.backend) {
-        Some(backend) => {
-            frontend.service == flow.service
-                && backend.service == flow.service
-                && backend.addr == flow.dst
-                && backend.port == flow.dport
-        }
-        None => false,
-    }
+    env.lookup_backend(flow.backend).is_some_and(|backend| {
+        service == flow.service
+            && backend.service == flow.service
+            && backend.addr == flow.dst
+            && backend.port == flow.dport
+    })
 }
 
-/// Moves the connection of `scratch.flow` to the established table. Fails, changing nothing, if there is no room for
-/// both directions.
+/// Moves a connection to the established table. Fails, changing nothing there, if there is no room for both
+/// directions.
 #[inline(always)]
 fn promote<F: Family, E: Env<F>>(
     env: &mut E,
-    scratch: &mut Scratch<F::Addr>,
     key: &Tuple<F::Addr>,
+    flow: &Flow<F::Addr>,
+    partner_key: &mut Tuple<F::Addr>,
+    partner: &mut Flow<F::Addr>,
     peer_seen: u8,
 ) -> bool {
-    match env.lookup_flow(Table::Embryo, &scratch.partner_key) {
-        Some(partner) => {
-            scratch.partner = *partner;
-            scratch.partner.state |= flow_state::ESTABLISHED | peer_seen;
+    match env.lookup_flow(Table::Embryo, partner_key) {
+        Some(stored) => {
+            *partner = *stored;
+            partner.state |= flow_state::ESTABLISHED | peer_seen;
         }
-        None => flow::init_partner::<F>(&mut scratch.partner, &mut scratch.partner_key, key, &scratch.flow),
+        None => flow::init_partner::<F>(partner, partner_key, key, flow),
     }
-    if env.insert_flow(Table::Established, key, &scratch.flow) == Err(InsertError::Full) {
+    if env.insert_flow(Table::Established, key, flow) == Err(InsertError::Full) {
         return false;
     }
-    if env.insert_flow(Table::Established, &scratch.partner_key, &scratch.partner) == Err(InsertError::Full) {
+    if env.insert_flow(Table::Established, partner_key, partner) == Err(InsertError::Full) {
         env.remove_flow(Table::Established, key);
         return false;
     }
     env.remove_flow(Table::Embryo, key);
-    env.remove_flow(Table::Embryo, &scratch.partner_key);
+    env.remove_flow(Table::Embryo, partner_key);
     true
 }

@@ -61,6 +61,20 @@ reasons! {
     LoopbackFromWire = 16, "loopback_from_wire";
 }
 
+impl Reason {
+    /// The reason with this counter; [`Reason::Malformed`] if there is none.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "a range check; a table of all reasons would have to be in the object")]
+    pub const fn from_index(index: u8) -> Self {
+        if (index as usize) < Self::ALL.len() {
+            // SAFETY: `repr(u8)`, and the discriminants are 0 to the number of reasons (tested below).
+            unsafe { core::mem::transmute::<u8, Self>(index) }
+        } else {
+            Self::Malformed
+        }
+    }
+}
+
 impl TryFrom<u8> for Reason {
     type Error = u8;
 
@@ -77,6 +91,7 @@ mod tests {
     fn counters_have_no_gap_and_codes_are_unique() {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
+            assert_eq!(Reason::from_index(index as u8), *reason);
             assert_eq!(Reason::ALL.iter().filter(|other| other.code() == reason.code()).count(), 1);
         }
     }

@@ -23,13 +23,15 @@ const UDP_CHECKSUM: usize = 6;
 #[inline(always)]
 pub fn rewrite<F: Family>(pkt: &mut impl Packet, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<(), Reason> {
     F::rewrite(pkt, &flow.src, &flow.dst, flow.addr_delta, flow.flags & flow_flags::SNAT != 0)?;
-    *pkt.header_mut(parsed.l4)? = Ports { sport: flow.sport, dport: flow.dport };
+    // At most 14 + 60; the mask tells the verifier where `parsed` comes from a map.
+    let l4 = (parsed.l4 & 0x7f) as usize;
+    *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
     if flow.flags & flow_flags::HOP_RESOLVED != 0 {
         *pkt.header_mut(0)? = MacPair { dst: flow.dst_mac, src: flow.src_mac };
     }
     let udp = parsed.tuple.proto == proto::UDP;
     pkt.patch_l4(L4Patch {
-        offset: parsed.l4 + if udp { UDP_CHECKSUM } else { TCP_CHECKSUM },
+        offset: l4 + if udp { UDP_CHECKSUM } else { TCP_CHECKSUM },
         addr_delta: flow.addr_delta,
         port_delta: flow.port_delta,
         udp,

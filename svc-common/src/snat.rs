@@ -1,11 +1,10 @@
 //! The search for a source port that no other connection to the same backend uses.
 
 use crate::{
-    csum,
     env::{Env, InsertError, Table},
     family::Family,
     flow,
-    maps::{Config, Scratch, Tuple},
+    maps::Scratch,
     net::Be16,
     reason::Reason,
 };
@@ -13,7 +12,7 @@ use crate::{
 /// Ports that are tried before a connection is refused (B29).
 pub const MAX_TRIES: u32 = 32;
 
-/// Records the reverse flow of `scratch.flow`, whose key is `key`, if its own key is free in both tables.
+/// Records the reverse flow of `scratch.flow` if its key is free in both tables.
 ///
 /// The half-open table comes first: a connection is promoted by an insertion into the established table and then a
 /// removal from the half-open one, so a key that moves between the two look-ups is still seen.
@@ -23,15 +22,12 @@ pub const MAX_TRIES: u32 = 32;
 /// # Errors
 /// Those of [`Env::insert_flow`].
 #[inline(never)]
-pub fn claim<F: Family, E: Env<F>>(
-    env: &mut E,
-    scratch: &mut Scratch<F::Addr>,
-    key: &Tuple<F::Addr>,
-) -> Result<(), InsertError> {
-    flow::init_partner::<F>(&mut scratch.partner, &mut scratch.partner_key, key, &scratch.flow);
-    env.insert_flow(Table::Embryo, &scratch.partner_key, &scratch.partner)?;
-    if env.lookup_flow(Table::Established, &scratch.partner_key).is_some() {
-        env.remove_flow(Table::Embryo, &scratch.partner_key);
+pub fn claim<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> Result<(), InsertError> {
+    let Scratch { parsed, flow, partner, partner_key, .. } = scratch;
+    flow::init_partner::<F>(partner, partner_key, &parsed.tuple, flow);
+    env.insert_flow(Table::Embryo, partner_key, partner)?;
+    if env.lookup_flow(Table::Established, partner_key).is_some() {
+        env.remove_flow(Table::Embryo, partner_key);
         return Err(InsertError::Exists);
     }
     Ok(())
@@ -44,24 +40,20 @@ pub fn claim<F: Family, E: Env<F>>(
 /// # Errors
 /// [`Reason::NoSourcePort`] after [`MAX_TRIES`], [`Reason::FlowTableFull`] if the flow cannot be recorded.
 #[inline(always)]
-pub fn search<F: Family, E: Env<F>>(
-    env: &mut E,
-    scratch: &mut Scratch<F::Addr>,
-    key: &Tuple<F::Addr>,
-    hash: u32,
-    config: &Config,
-) -> Result<(), Reason> {
-    let (min, max) = (config.snat_port_min, config.snat_port_max);
-    let own = key.sport.to_host();
+pub fn search<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>, hash: u32) -> Result<(), Reason> {
+    let (min, max) = (scratch.config.snat_port_min, scratch.config.snat_port_max);
+    let own = scratch.parsed.tuple.sport.to_host();
     let span = u32::from(max.saturating_sub(min)) + 1;
-    let mut offset = ((u64::from(hash) * u64::from(span)) >> 32) as u32;
-    let mut port = if min <= own && own <= max { own } else { min.wrapping_add(offset as u16) };
+    let mut offset = if min <= own && own <= max {
+        u32::from(own.wrapping_sub(min))
+    } else {
+        ((u64::from(hash) * u64::from(span)) >> 32) as u32
+    };
     let mut tries = 0;
     while tries < MAX_TRIES {
-        scratch.flow.sport = Be16::from_host(port);
-        let ports = csum::word_delta(key.sport, scratch.flow.sport) + csum::word_delta(key.dport, scratch.flow.dport);
-        scratch.flow.port_delta = csum::fold(ports);
-        match claim(env, scratch, key) {
+        let port = Be16::from_host(min.wrapping_add(offset as u16));
+        flow::set_source_port(&mut scratch.flow, &scratch.parsed.tuple, port);
+        match claim(env, scratch) {
             Ok(()) => return Ok(()),
             Err(InsertError::Full) => return Err(Reason::FlowTableFull),
             Err(InsertError::Exists) => {}
@@ -70,7 +62,6 @@ pub fn search<F: Family, E: Env<F>>(
         if offset >= span {
             offset = 0;
         }
-        port = min.wrapping_add(offset as u16);
         tries += 1;
     }
     Err(Reason::NoSourcePort)

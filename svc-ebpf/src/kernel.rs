@@ -29,7 +29,7 @@ pub fn now() -> Clock {
 
 /// `struct bpf_fib_lookup` (linux/bpf.h): the addresses' fields are 16 bytes in both families.
 #[repr(C)]
-struct FibLookup {
+pub struct FibLookup {
     family: u8,
     l4_protocol: u8,
     ports: [u16; 2],
@@ -51,25 +51,29 @@ const FIB_SUCCESS: i64 = 0;
 const FIB_NO_NEIGH: i64 = 7;
 const FIB_FRAG_NEEDED: i64 = 8;
 
-/// Asks the kernel's routes, as for a packet that came in through `ifindex`. `family` is `AF_INET` or `AF_INET6`;
+/// Asks the kernel's routes by means of `query`, as for a packet that came in through `ifindex`. `family` is `AF_INET` or `AF_INET6`;
 /// addresses of 4 bytes stand at the beginning.
 #[inline(always)]
-pub fn route(ctx: *mut c_void, family: u8, proto: u8, src: [u8; 16], dst: [u8; 16], ifindex: u32) -> Route {
-    let mut query = FibLookup {
-        family,
-        l4_protocol: proto,
-        ports: [0; 2],
-        mtu: 0,
-        ifindex,
-        tos: 0,
-        src,
-        dst,
-        vlan: [0; 2],
-        smac: Mac([0; 6]),
-        dmac: Mac([0; 6]),
-    };
+pub fn route(
+    ctx: *mut c_void,
+    query: &mut FibLookup,
+    family: u8,
+    proto: u8,
+    src: [u8; 16],
+    dst: [u8; 16],
+    ifindex: u32,
+) -> Route {
+    query.family = family;
+    query.l4_protocol = proto;
+    query.ports = [0; 2];
+    query.mtu = 0;
+    query.ifindex = ifindex;
+    query.tos = 0;
+    query.src = src;
+    query.dst = dst;
+    query.vlan = [0; 2];
     // SAFETY: the struct has the layout and size that the helper expects; the context is the program's own.
-    let result = unsafe { bpf_fib_lookup(ctx, (&raw mut query).cast(), size_of::<FibLookup>() as i32, 0) };
+    let result = unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(query).cast(), size_of::<FibLookup>() as i32, 0) };
     match result {
         FIB_SUCCESS | FIB_FRAG_NEEDED => {
             Route::Via(NextHop { ifindex: query.ifindex, mtu: query.mtu, dst_mac: query.dmac, src_mac: query.smac })

@@ -18,7 +18,7 @@ use svc_common::{
     reason::Reason,
 };
 
-use crate::kernel;
+use crate::kernel::{self, FibLookup};
 
 // Written by the agent only; read here.
 #[map]
@@ -34,6 +34,10 @@ static CONFIG: Array<Config> = Array::with_max_entries(spec::CONFIG.capacity, BP
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(spec::COUNTERS.capacity, 0);
 #[map]
 static SVC_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(spec::SVC_COUNTERS.capacity, 0);
+
+// A route look-up's question and answer: too large for the stack beside the pipeline.
+#[map]
+static FIB_SCRATCH: PerCpuArray<FibLookup> = PerCpuArray::with_max_entries(1, 0);
 
 /// The pipeline's environment in the kernel.
 pub struct Kernel {
@@ -60,7 +64,20 @@ impl Kernel {
     #[inline(always)]
     fn service(service: u32) -> Option<&'static mut ServiceCounters> {
         // SAFETY: as above.
-        SVC_COUNTERS.get_ptr_mut(service).map(|counters| unsafe { &mut *counters })
+        SVC_COUNTERS.get_ptr_mut(service).map(|counters| unsafe { value(counters) })
+    }
+}
+
+/// A reference to a map's value, with the knowledge that it is aligned: without it values are copied byte by byte.
+///
+/// # Safety
+/// `value` comes from a map look-up of this run.
+#[inline(always)]
+unsafe fn value<'a, T>(value: *mut T) -> &'a mut T {
+    // SAFETY: maps keep values at multiples of eight bytes, and they stay mapped for the program's run (RCU).
+    unsafe {
+        core::hint::assert_unchecked(value.is_aligned());
+        &mut *value
     }
 }
 
@@ -110,7 +127,7 @@ macro_rules! family {
             #[inline(always)]
             fn scratch(&mut self) -> Option<Self::Scratch> {
                 // SAFETY: see the map; the pipeline asks once per packet.
-                $scratch.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+                $scratch.get_ptr_mut(0).map(|scratch| unsafe { value(scratch) })
             }
 
             #[inline(always)]
@@ -129,8 +146,8 @@ macro_rules! family {
                     Table::Established => $flows.get_ptr_mut(key),
                     Table::Embryo => $embryos.get_ptr_mut(key),
                 };
-                // SAFETY: the element stays mapped for the program's run (RCU); see the rule above for its contents.
-                flow.map(|flow| unsafe { &mut *flow })
+                // SAFETY: just looked up; see the rule above for its contents.
+                flow.map(|flow| unsafe { value(flow) })
             }
 
             #[inline(always)]
@@ -151,9 +168,9 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<Frontend> {
-                // SAFETY: copied at once; the agent replaces whole elements.
-                unsafe { $frontends.get(key) }.copied()
+            fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {
+                // SAFETY: just looked up; the agent replaces whole elements.
+                $frontends.get_ptr_mut(key).map(|frontend| unsafe { &*value(frontend) })
             }
 
             #[inline(always)]
@@ -171,14 +188,16 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn lookup_backend(&mut self, id: u32) -> Option<Backend<$addr>> {
-                $backends.get(id).copied().filter(|backend| backend.flags != 0)
+            fn lookup_backend(&mut self, id: u32) -> Option<&Backend<$addr>> {
+                // SAFETY: just looked up.
+                let backend = $backends.get_ptr_mut(id).map(|backend| unsafe { &*value(backend) });
+                backend.filter(|backend| backend.flags != 0)
             }
 
             #[inline(always)]
-            fn lookup_device(&mut self, ifindex: u32) -> Option<Device> {
-                // SAFETY: copied at once; the agent replaces whole elements.
-                unsafe { DEVICES.get(ifindex) }.copied()
+            fn lookup_device(&mut self, ifindex: u32) -> Option<&Device> {
+                // SAFETY: just looked up; the agent replaces whole elements.
+                DEVICES.get_ptr_mut(ifindex).map(|device| unsafe { &*value(device) })
             }
 
             #[inline(always)]
@@ -188,7 +207,11 @@ macro_rules! family {
 
             #[inline(always)]
             fn route(&mut self, src: &$addr, dst: &$addr, proto: u8, ifindex: u32) -> Route {
-                kernel::route(self.ctx, $af, proto, $widened(src), $widened(dst), ifindex)
+                // SAFETY: per CPU, as `$scratch`.
+                let Some(query) = FIB_SCRATCH.get_ptr_mut(0).map(|query| unsafe { value(query) }) else {
+                    return Route::Stack;
+                };
+                kernel::route(self.ctx, query, $af, proto, $widened(src), $widened(dst), ifindex)
             }
 
             #[inline(always)]

@@ -21,8 +21,8 @@ pub fn run<const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
     pkt.pull_headers();
     let mut env = Kernel { ctx: pkt.0.as_ptr() };
     let outcome = match ether_type {
-        V4::ETHER_TYPE => pipeline::run::<V4, _, _, false>(&mut pkt, &mut env),
-        V6::ETHER_TYPE => pipeline::run::<V6, _, _, false>(&mut pkt, &mut env),
+        V4::ETHER_TYPE => pipeline::run::<V4, _, _, false>(&mut pkt, &mut env).outcome(),
+        V6::ETHER_TYPE => pipeline::run::<V6, _, _, false>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
     };
     match outcome {

@@ -30,8 +30,8 @@ fn run<const PARTIAL: bool>(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let outcome = match eth.ether_type {
-        V4::ETHER_TYPE => pipeline::run::<V4, _, _, PARTIAL>(&mut pkt, &mut env),
-        V6::ETHER_TYPE => pipeline::run::<V6, _, _, PARTIAL>(&mut pkt, &mut env),
+        V4::ETHER_TYPE => pipeline::run::<V4, _, _, PARTIAL>(&mut pkt, &mut env).outcome(),
+        V6::ETHER_TYPE => pipeline::run::<V6, _, _, PARTIAL>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
     };
     match outcome {

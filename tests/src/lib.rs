@@ -1,1 +1,4 @@
-//! x
+//! The harness of the integration tests.
+
+pub mod oracle;
+pub mod packet;

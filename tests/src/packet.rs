@@ -1,0 +1,220 @@
+//! Frames for tests, built by `etherparse`, never by the code under test: what goes in, and what has to come out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::{
+    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, UdpHeader,
+};
+
+/// A description of a frame; [`Frame::build`] makes the bytes.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    src_mac: [u8; 6],
+    dst_mac: [u8; 6],
+    src: SocketAddr,
+    dst: SocketAddr,
+    ttl: u8,
+    options: Vec<u8>,
+    transport: Transport,
+    payload: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Transport {
+    Tcp(TcpHeader),
+    Udp { checksum: UdpChecksum },
+}
+
+/// What a UDP frame carries as its checksum.
+#[derive(Clone, Copy, Debug)]
+enum UdpChecksum {
+    Full,
+    Zero,
+}
+
+/// An address in a test's table: `"10.96.0.1:80"` or `"[fd00::1]:80"`.
+pub fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is not an address and port"))
+}
+
+impl Frame {
+    fn new(src: &str, dst: &str, transport: Transport) -> Self {
+        let (src, dst) = (addr(src), addr(dst));
+        assert_eq!(src.is_ipv4(), dst.is_ipv4(), "one frame has one family");
+        Self {
+            src_mac: [2, 0, 0, 0, 0, 1],
+            dst_mac: [2, 0, 0, 0, 0, 2],
+            src,
+            dst,
+            ttl: 64,
+            options: Vec::new(),
+            transport,
+            payload: b"the payload of a frame".to_vec(),
+        }
+    }
+
+    /// A TCP segment with ACK set.
+    pub fn tcp(src: &str, dst: &str) -> Self {
+        let mut header = TcpHeader::new(0, 0, 0x1234_5678, 0xffff);
+        header.ack = true;
+        header.acknowledgment_number = 0x9abc_def0;
+        Self::new(src, dst, Transport::Tcp(header))
+    }
+
+    /// The first segment of a TCP connection.
+    pub fn syn(src: &str, dst: &str) -> Self {
+        Self::tcp(src, dst).flags("S").payload(b"")
+    }
+
+    /// A UDP datagram.
+    pub fn udp(src: &str, dst: &str) -> Self {
+        Self::new(src, dst, Transport::Udp { checksum: UdpChecksum::Full })
+    }
+
+    /// TCP flags as tcpdump prints them: any of `S` SYN, `.` ACK, `F` FIN, `R` RST, `P` PSH.
+    pub fn flags(mut self, flags: &str) -> Self {
+        let Transport::Tcp(header) = &mut self.transport else { panic!("only TCP has flags") };
+        header.syn = flags.contains('S');
+        header.ack = flags.contains('.');
+        header.fin = flags.contains('F');
+        header.rst = flags.contains('R');
+        header.psh = flags.contains('P');
+        self
+    }
+
+    /// No UDP checksum.
+    pub fn zero_checksum(mut self) -> Self {
+        self.transport = Transport::Udp { checksum: UdpChecksum::Zero };
+        self
+    }
+
+    /// Another source.
+    pub fn from(mut self, src: &str) -> Self {
+        self.src = addr(src);
+        self
+    }
+
+    /// Another destination.
+    pub fn to(mut self, dst: &str) -> Self {
+        self.dst = addr(dst);
+        self
+    }
+
+    /// Source and destination Ethernet addresses.
+    pub fn macs(mut self, src: [u8; 6], dst: [u8; 6]) -> Self {
+        (self.src_mac, self.dst_mac) = (src, dst);
+        self
+    }
+
+    /// TTL or hop limit.
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// IPv4 options, a multiple of 4 bytes.
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.options = options.to_vec();
+        self
+    }
+
+    /// What the transport carries.
+    pub fn payload(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
+    /// The bytes, with all checksums complete.
+    pub fn build(&self) -> Vec<u8> {
+        let proto = match self.transport {
+            Transport::Tcp(_) => IpNumber::TCP,
+            Transport::Udp { .. } => IpNumber::UDP,
+        };
+        match (self.src.ip(), self.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                let mut bytes = self.ethernet(EtherType::IPV4);
+                let transport = self.transport_bytes(|tcp, udp, payload| match (tcp, udp) {
+                    (Some(tcp), _) => tcp.calc_checksum_ipv4_raw(src.octets(), dst.octets(), payload).unwrap(),
+                    (_, Some(udp)) => udp.calc_checksum_ipv4_raw(src.octets(), dst.octets(), payload).unwrap(),
+                    _ => unreachable!(),
+                });
+                let mut ip =
+                    Ipv4Header::new(transport.len() as u16, self.ttl, proto, src.octets(), dst.octets()).unwrap();
+                ip.identification = 0x4242;
+                ip.options = Ipv4Options::try_from(self.options.as_slice()).unwrap();
+                ip.total_len = (ip.header_len() + transport.len()) as u16;
+                ip.header_checksum = ip.calc_header_checksum();
+                ip.write(&mut bytes).unwrap();
+                bytes.extend(transport);
+                bytes
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                let mut bytes = self.ethernet(EtherType::IPV6);
+                let transport = self.transport_bytes(|tcp, udp, payload| match (tcp, udp) {
+                    (Some(tcp), _) => tcp.calc_checksum_ipv6_raw(src.octets(), dst.octets(), payload).unwrap(),
+                    (_, Some(udp)) => udp.calc_checksum_ipv6_raw(src.octets(), dst.octets(), payload).unwrap(),
+                    _ => unreachable!(),
+                });
+                let ip = Ipv6Header {
+                    traffic_class: 0,
+                    flow_label: Ipv6FlowLabel::try_new(0x5_4321).unwrap(),
+                    payload_length: transport.len() as u16,
+                    next_header: proto,
+                    hop_limit: self.ttl,
+                    source: src.octets(),
+                    destination: dst.octets(),
+                };
+                ip.write(&mut bytes).unwrap();
+                bytes.extend(transport);
+                bytes
+            }
+            _ => panic!("one frame has one family"),
+        }
+    }
+
+    fn ethernet(&self, ether_type: EtherType) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Ethernet2Header { source: self.src_mac, destination: self.dst_mac, ether_type }.write(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn transport_bytes(&self, checksum: impl Fn(Option<&TcpHeader>, Option<&UdpHeader>, &[u8]) -> u16) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match &self.transport {
+            Transport::Tcp(header) => {
+                let mut header = header.clone();
+                header.source_port = self.src.port();
+                header.destination_port = self.dst.port();
+                header.checksum = checksum(Some(&header), None, &self.payload);
+                header.write(&mut bytes).unwrap();
+            }
+            Transport::Udp { checksum: kind } => {
+                let mut header = UdpHeader {
+                    source_port: self.src.port(),
+                    destination_port: self.dst.port(),
+                    length: (8 + self.payload.len()) as u16,
+                    checksum: 0,
+                };
+                if matches!(kind, UdpChecksum::Full) {
+                    header.checksum = checksum(None, Some(&header), &self.payload);
+                }
+                bytes.extend(header.to_bytes());
+            }
+        }
+        bytes.extend_from_slice(&self.payload);
+        bytes
+    }
+}
+
+/// Asserts that two frames are the same, and shows where they differ.
+#[track_caller]
+pub fn assert_frames_eq(found: &[u8], expected: &[u8]) {
+    if found != expected {
+        let at = found.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
+        panic!("the frames differ from byte {at} on\n   found: {}\nexpected: {}", hex(found), hex(expected));
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
