@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use aya::Pod;
+use svc_common::flow::partner_key;
 use svc_common::maps::{Flow, MapType, Tuple, flow_state};
 use svc_common::net::proto;
 
-use crate::flows::{Family, Tables, idle_s, joint_state, partner_key};
+use crate::flows::{Family, Tables, idle_s, joint_state};
 
 /// Nothing times out earlier: spares looking up the partners of flows that just had a packet.
 const SHORTEST_S: u32 = UDP_UNREPLIED_S;
@@ -80,7 +81,7 @@ where
         table.for_each(|key, flow| {
             *count += 1;
             if idle_s(&flow, None, now_s) >= SHORTEST_S {
-                let partner = family.get(&partner_key(&key, &flow));
+                let partner = family.get(&partner_key(&flow, key.proto));
                 if expired(key.proto, &flow, partner.as_ref(), now_s) {
                     old.push(key);
                 }
@@ -101,7 +102,7 @@ where
     for key in old {
         // Gone already, with its partner.
         let Some(flow) = family.get(key) else { continue };
-        let back = partner_key(key, &flow);
+        let back = partner_key(&flow, key.proto);
         let partner = family.get(&back);
         if !expired(key.proto, &flow, partner.as_ref(), now_s) {
             continue;

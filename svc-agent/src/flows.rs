@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use anyhow::Context as _;
 use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError};
+use svc_common::flow::partner_key;
 use svc_common::maps::{Flow, MapSpec, MapType, Tuple, flow_flags, flow_state, spec};
 
 use crate::attach::maps::Maps;
@@ -158,7 +159,7 @@ where
     for table in [&family.established, &family.embryos] {
         table.for_each(|key, flow| {
             if flow.flags & flow_flags::REVERSE == 0 {
-                let partner = family.get(&partner_key(&key, &flow));
+                let partner = family.get(&partner_key(&flow, key.proto));
                 last = visit(Connection::new(&key, &flow, partner.as_ref(), now_s));
             }
             last
@@ -168,11 +169,6 @@ where
         }
     }
     Ok(last)
-}
-
-/// The key of a flow's partner.
-pub fn partner_key<A: Copy>(key: &Tuple<A>, flow: &Flow<A>) -> Tuple<A> {
-    Tuple { src: flow.dst, dst: flow.src, sport: flow.dport, dport: flow.sport, proto: key.proto, pad: [0; 3] }
 }
 
 /// What has been seen of a connection, from the point of view of `flow`.
@@ -310,9 +306,9 @@ mod tests {
     #[test]
     fn flows_name_each_other() {
         let (forward, reverse) = flows();
-        let back = partner_key(&key(), &forward);
+        let back = partner_key(&forward, 6);
         assert_eq!((back.src, back.dport.to_host()), ([10, 1, 0, 5], 1_024));
-        assert_eq!(partner_key(&back, &reverse), key());
+        assert_eq!(partner_key(&reverse, 6), key());
     }
 
     #[test]

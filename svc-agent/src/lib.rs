@@ -8,6 +8,7 @@ pub mod attach;
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod command;
 pub mod compile;
 pub mod config;
 pub mod control;

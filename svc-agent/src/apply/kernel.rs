@@ -110,6 +110,43 @@ impl KernelStore {
         })
     }
 
+    /// One selection; [`Selection::REJECT`] if there is no such index.
+    pub fn selection(&self, index: u32) -> Selection {
+        self.selections.double(index).map_or(Selection::REJECT, |word| Selection(word.load(Ordering::Relaxed)))
+    }
+
+    /// Rows of slots.
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub fn rows(&self, first: u32, count: u32) -> anyhow::Result<Vec<SlotRow>> {
+        let end = first.checked_add(count).with_context(|| format!("`SLOTS` has no {count} rows from {first} on"))?;
+        (first..end).map(|index| read_value(&self.slots, index).ok_or_else(|| outside(&spec::SLOTS, index))).collect()
+    }
+
+    /// One backend of `BACKENDS_V4`; `None` if the id is free.
+    pub fn backend_v4(&self, id: u32) -> Option<Backend<[u8; 4]>> {
+        read_value::<Backend<[u8; 4]>>(&self.backends_v4, id).filter(|backend| backend.flags != 0)
+    }
+
+    /// The same of `BACKENDS_V6`.
+    pub fn backend_v6(&self, id: u32) -> Option<Backend<[u8; 16]>> {
+        read_value::<Backend<[u8; 16]>>(&self.backends_v6, id).filter(|backend| backend.flags != 0)
+    }
+
+    /// The counters of one service, summed over the CPUs.
+    pub fn service_counters(&self, service: u32) -> ServiceCounters {
+        let mut sum = ServiceCounters::default();
+        for cpu in self.counters.get(&service, 0).iter().flat_map(|values| values.iter()) {
+            sum.packets += cpu.packets;
+            sum.bytes += cpu.bytes;
+            sum.reply_packets += cpu.reply_packets;
+            sum.reply_bytes += cpu.reply_bytes;
+            sum.new_flows += cpu.new_flows;
+        }
+        sum
+    }
+
     fn apply_one(&mut self, op: &MapOp) -> anyhow::Result<()> {
         match op {
             MapOp::SetBackend { id, value: AnyBackend::V4(value) } => {
@@ -239,8 +276,7 @@ impl Store for KernelStore {
     }
 
     fn read_rows(&mut self, first: u32, count: u32) -> anyhow::Result<Vec<SlotRow>> {
-        let end = first.checked_add(count).with_context(|| format!("`SLOTS` has no {count} rows from {first} on"))?;
-        (first..end).map(|index| read_value(&self.slots, index).ok_or_else(|| outside(&spec::SLOTS, index))).collect()
+        self.rows(first, count)
     }
 
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {

@@ -1,3 +1,7 @@
-//! To come.
+//! The node agent.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    svc_agent::command::main(std::env::args_os())
+}

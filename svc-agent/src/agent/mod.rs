@@ -1,0 +1,220 @@
+//! The agent: puts the parts together and keeps them running.
+//!
+//! The order of a start matters: the maps are adopted or made, the first state of the sources is written to them, and only
+//! then are programs attached, so that no packet meets maps that are not filled yet. After a restart the programs of the
+//! former agent work until they are replaced in place. Nothing is detached at the end.
+
+mod documents;
+mod follow;
+mod host;
+mod published;
+mod sync;
+mod view;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use aya::maps::PerCpuArray;
+use sd_notify::NotifyState;
+use svc_common::maps::spec;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, info, warn};
+
+use self::follow::Follower;
+use self::published::Published;
+use self::sync::Syncer;
+use self::view::AgentView;
+use crate::apply::kernel::{Epoch, KernelStore};
+use crate::attach::devices::Devices;
+use crate::attach::links::Links;
+use crate::attach::maps::{Maps, Sizes};
+use crate::attach::netlink::Netlink;
+use crate::attach::pins::PinDir;
+use crate::attach::programs::{Clock, Programs};
+use crate::config::Config;
+use crate::control::{self, Socket};
+use crate::expire;
+use crate::flows::Tables;
+use crate::reconcile::Reconciler;
+use crate::resolve::{Node, Policy};
+use crate::{datapath, resolve};
+
+/// How often the flow tables are swept.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How long to wait before the maps are read again when that failed at the start.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs until the process is told to end by SIGTERM or SIGINT; leaves the datapath at work.
+///
+/// # Errors
+/// If it cannot start: no kernel programs, unsafe pin directory, refused programs, taken socket.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let object = datapath::object()?;
+    // First of all: says in a word what is wrong with most first attempts.
+    anyhow::ensure!(nix::unistd::geteuid().is_root(), "svc-agent run needs root, to load programs and pin maps");
+    let shutdown = shutdown()?;
+    let pins = Arc::new(PinDir::open(&config.pin_dir)?);
+    let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
+    let (programs, maps) = Programs::load(&pins, object, Sizes { max_flows: config.max_flows })?;
+    for name in pins.remove_other_layouts(spec::ALL)? {
+        info!(map = name, "removed the pin of a map that this version does not use");
+    }
+    let mut agent = Agent::new(&config, pins, programs, Arc::new(maps))?;
+    tokio::pin!(shutdown);
+    let mut tasks = JoinSet::new();
+    tokio::select! {
+        () = &mut shutdown => return Ok(()),
+        started = agent.start() => started?,
+    }
+    let (closing, closed) = watch::channel(());
+    let Agent { follower, syncer, view, sweeper } = agent;
+    tasks.spawn(follower.run());
+    tasks.spawn(syncer.run());
+    tasks.spawn(sweeper.run());
+    let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
+        let mut closed = closed;
+        let _closing = closed.changed().await;
+    }));
+    tell(&[NotifyState::Ready]);
+    info!(node = config.node_name, "ready");
+    let ended = tokio::select! {
+        () = &mut shutdown => Ok(()),
+        ended = tasks.join_next() => Err(anyhow::anyhow!("a task of the agent ended: {ended:?}")),
+        ended = &mut server => match ended {
+            Ok(Ok(())) => Err(anyhow::anyhow!("the control socket was closed")),
+            Ok(Err(error)) => Err(error.context("the control socket failed")),
+            Err(error) => Err(error.into()),
+        },
+    };
+    tell(&[NotifyState::Stopping]);
+    info!("ending; programs and maps stay at work until `svc-agent cleanup`");
+    drop(closing);
+    if ended.is_ok() {
+        let _served = server.await;
+    }
+    ended
+}
+
+/// The parts before they are started.
+struct Agent {
+    follower: Follower,
+    syncer: Syncer,
+    view: AgentView,
+    sweeper: Sweeper,
+}
+
+impl Agent {
+    fn new(config: &Config, pins: Arc<PinDir>, programs: Programs, maps: Arc<Maps>) -> anyhow::Result<Self> {
+        let published = Arc::new(Published::default());
+        let snat_ports = config.snat_ports;
+        let epoch = Epoch::new(&maps, snat_ports.min..=snat_ports.max, first_epoch())?;
+        // The clock runs on as long as its program is loaded, with or without these.
+        let clocks = (programs.clock()?, programs.clock()?);
+        let store = KernelStore::new(&maps, epoch.clone())?;
+        let reconciler = Reconciler::new(store);
+        let (send_addresses, addresses) = watch::channel(Vec::new());
+        let view = AgentView {
+            started: Instant::now(),
+            node_name: config.node_name.clone(),
+            zone: config.zone.clone(),
+            pin_dir: pins.path().to_owned(),
+            published: published.clone(),
+            programmed: reconciler.programmed().clone(),
+            store: KernelStore::new(&maps, epoch.clone())?,
+            maps: maps.clone(),
+            tables: Tables::open(&maps)?,
+            counters: PerCpuArray::try_from(maps.map(&spec::COUNTERS)?)?,
+            epoch: epoch.clone(),
+            clock: clocks.0,
+        };
+        let sweeper = Sweeper { tables: Tables::open(&maps)?, clock: clocks.1, published: published.clone() };
+        let links = Links::new(programs);
+        let follower = Follower {
+            devices: Devices::new(config.devices.clone(), config.xdp_mode, links, &maps, epoch.clone())?,
+            netlink: Netlink::connect()?,
+            pins,
+            maps,
+            epoch,
+            addresses: send_addresses,
+            published: published.clone(),
+            snat_ports,
+        };
+        let syncer = Syncer::new(&config.manifests, policy(config), node(config), reconciler, addresses, published);
+        Ok(Self { follower, syncer, view, sweeper })
+    }
+
+    /// Fills the maps, then attaches.
+    async fn start(&mut self) -> anyhow::Result<()> {
+        self.follower.look(false).await?;
+        while !tokio::task::block_in_place(|| self.syncer.load()) {
+            sleep(AGAIN).await;
+        }
+        self.follower.look(true).await
+    }
+}
+
+/// Keeps the flow tables free of what is over.
+struct Sweeper {
+    tables: Tables,
+    clock: Clock,
+    published: Arc<Published>,
+}
+
+impl Sweeper {
+    async fn run(mut self) {
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            sweep.tick().await;
+            let swept = tokio::task::block_in_place(|| expire::sweep(&mut self.tables, || self.clock.now_s()));
+            match swept {
+                Ok(swept) => {
+                    debug!(removed = swept.removed, "swept the flow tables");
+                    self.published.swept.set(Some(swept));
+                }
+                Err(error) => warn!(error = format!("{error:#}"), "cannot sweep the flow tables; trying again"),
+            }
+        }
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy {
+        node_port_addresses: config.node_port_addresses.clone().unwrap_or_default(),
+        external_ips: config.external_ips.clone(),
+        load_balancer_ips: config.load_balancer_ips.clone().unwrap_or_default(),
+    }
+}
+
+fn node(config: &Config) -> resolve::Node {
+    Node { name: config.node_name.clone(), zone: config.zone.clone(), addresses: Vec::new() }
+}
+
+/// Where the epochs of a new `CONFIG` begin: flows of an earlier map stopped long before.
+fn first_epoch() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs() as u32)
+}
+
+/// Ends with the first SIGTERM or SIGINT.
+fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Tells the service manager, if there is one.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        debug!(%error, "cannot tell the service manager");
+    }
+}

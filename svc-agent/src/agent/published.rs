@@ -1,0 +1,54 @@
+//! What the tasks of the agent tell about themselves, for the control socket to read.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
+
+use crate::control::api::Device;
+use crate::expire::Swept;
+use crate::reconcile::Report;
+use crate::resolve::Desired;
+
+/// A value that one task replaces and others look at.
+#[derive(Debug, Default)]
+pub struct Shared<T>(RwLock<T>);
+
+impl<T: Clone> Shared<T> {
+    /// A copy of the value.
+    pub fn get(&self) -> T {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// Changes the value.
+    pub fn change(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// How far the maps follow the sources.
+#[derive(Clone, Debug, Default)]
+pub struct SyncState {
+    /// What is wanted.
+    pub desired: Desired,
+    /// What the last pass did.
+    pub report: Report,
+    /// When everything that was wanted was in the maps.
+    pub last_success: Option<Instant>,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Services.
+    pub sync: Shared<SyncState>,
+    /// Devices, by ifindex.
+    pub devices: Shared<Vec<Device>>,
+    /// Faults of devices and of the host, one line each.
+    pub warnings: Shared<Vec<String>>,
+    /// Flow tables.
+    pub swept: Shared<Option<Swept>>,
+}

@@ -1,0 +1,137 @@
+//! Follows the sources: load -> resolve -> reconcile, whenever a source or the node changes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::published::{Published, SyncState};
+use crate::apply::kernel::KernelStore;
+use crate::model::{Problem, Rules, Severity};
+use crate::reconcile::{Reconciler, Report};
+use crate::resolve::{Node, Policy, Resolver};
+use crate::sources::Snapshot;
+use crate::sources::manifests::ManifestSource;
+
+/// The shortest and the longest pause before what failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What the task works with.
+#[expect(missing_debug_implementations, reason = "aya's map types have none")]
+pub struct Syncer {
+    source: ManifestSource,
+    snapshot: Snapshot,
+    resolver: Resolver,
+    node: Node,
+    reconciler: Reconciler<KernelStore>,
+    addresses: watch::Receiver<Vec<IpAddr>>,
+    published: Arc<Published>,
+    /// Doubles with each failure in a row; `None` if there is nothing to try again.
+    retry: Option<Duration>,
+}
+
+impl Syncer {
+    /// Reads nothing yet. `node` gets its addresses from `addresses`.
+    pub fn new(
+        manifests: &std::path::Path,
+        policy: Policy,
+        node: Node,
+        reconciler: Reconciler<KernelStore>,
+        addresses: watch::Receiver<Vec<IpAddr>>,
+        published: Arc<Published>,
+    ) -> Self {
+        Self {
+            source: ManifestSource::new(manifests, Rules::default()),
+            snapshot: Snapshot::default(),
+            resolver: Resolver::new(policy),
+            node,
+            reconciler,
+            addresses,
+            published,
+            retry: None,
+        }
+    }
+
+    /// Loads the sources and brings the maps in line with them; false if the maps could not even be read.
+    pub fn load(&mut self) -> bool {
+        self.snapshot = self.source.load();
+        self.reconcile()
+    }
+
+    /// Follows until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let retry = self.retry;
+            let again = async {
+                match retry {
+                    Some(pause) => sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let load = tokio::select! {
+                () = self.source.changed() => true,
+                changed = self.addresses.changed() => match changed {
+                    Ok(()) => false,
+                    // The other end is gone with the agent.
+                    Err(_) => return,
+                },
+                () = again => false,
+            };
+            // Files are read and maps written on this thread: others take over its tasks.
+            let _readable = tokio::task::block_in_place(|| if load { self.load() } else { self.reconcile() });
+        }
+    }
+
+    fn reconcile(&mut self) -> bool {
+        let begun = Instant::now();
+        self.node.addresses.clone_from(&self.addresses.borrow_and_update());
+        let desired = self.resolver.update(&self.snapshot, &self.node);
+        let report = self.reconciler.reconcile(&desired);
+        let before = self.published.sync.get();
+        log_problems(&before.desired.problems, &desired.problems);
+        log_report(&before.report, &report, begun.elapsed());
+        self.retry = report.wants_retry().then(|| self.retry.map_or(RETRY.0, |pause| (pause * 2).min(RETRY.1)));
+        let readable = report.error.is_none();
+        let last_success = if self.retry.is_none() { Some(Instant::now()) } else { before.last_success };
+        self.published.sync.set(SyncState { desired, report, last_success });
+        readable
+    }
+}
+
+/// Says what is new, once.
+fn log_problems(before: &[Problem], now: &[Problem]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        match problem.severity {
+            Severity::Error | Severity::Warning => warn!("{problem}"),
+            Severity::Notice => info!("{problem}"),
+        }
+    }
+    for problem in before.iter().filter(|problem| !now.contains(problem)) {
+        info!("settled: {problem}");
+    }
+}
+
+fn log_report(before: &Report, now: &Report, took: Duration) {
+    if now.writes > 0 || now.changed > 0 {
+        info!(services = now.changed, writes = now.writes, took_ms = took.as_millis() as u64, "maps are up to date");
+    } else {
+        debug!(took_ms = took.as_millis() as u64, "nothing to write");
+    }
+    let complaints = |report: &Report| {
+        let mut lines: Vec<String> = Vec::new();
+        lines.extend(report.refused.iter().map(|(name, why)| format!("Service `{name}` does not fit: {why}")));
+        lines.extend(report.failed.iter().map(|(name, why)| format!("Service `{name}` cannot be written: {why}")));
+        lines.extend(report.error.clone());
+        lines
+    };
+    let (before, now) = (complaints(before), complaints(now));
+    for line in now.iter().filter(|line| !before.contains(line)) {
+        warn!("{line}; trying again");
+    }
+    for line in before.iter().filter(|line| !now.contains(line)) {
+        info!("settled: {line}");
+    }
+}
