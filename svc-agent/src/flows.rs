@@ -16,7 +16,6 @@ use crate::attach::maps::Maps;
 use crate::sys::batch;
 
 /// One flow table.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct Table<A: Copy + 'static>
 where
     Tuple<A>: MapType + Pod,
@@ -84,7 +83,6 @@ where
 }
 
 /// Both tables of one family.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct Family<A: Copy + 'static>
 where
     Tuple<A>: MapType + Pod,
@@ -108,7 +106,6 @@ where
 }
 
 /// All four tables.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct Tables {
     /// IPv4.
     pub v4: Family<[u8; 4]>,

@@ -27,7 +27,6 @@ const LOOK: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the task works with.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct Follower {
     /// The devices.
     pub devices: Devices,

@@ -4,7 +4,6 @@
 //! then are programs attached, so that no packet meets maps that are not filled yet. After a restart the programs of the
 //! former agent work until they are replaced in place. Nothing is detached at the end.
 
-mod documents;
 mod follow;
 mod host;
 mod published;
@@ -38,11 +37,11 @@ use crate::attach::pins::PinDir;
 use crate::attach::programs::{Clock, Programs};
 use crate::config::Config;
 use crate::control::{self, Socket};
+use crate::datapath;
 use crate::expire;
 use crate::flows::Tables;
 use crate::reconcile::Reconciler;
 use crate::resolve::{Node, Policy};
-use crate::{datapath, resolve};
 
 /// How often the flow tables are swept.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -191,7 +190,7 @@ fn policy(config: &Config) -> Policy {
     }
 }
 
-fn node(config: &Config) -> resolve::Node {
+fn node(config: &Config) -> Node {
     Node { name: config.node_name.clone(), zone: config.zone.clone(), addresses: Vec::new() }
 }
 

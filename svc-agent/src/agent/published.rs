@@ -22,11 +22,6 @@ impl<T: Clone> Shared<T> {
     pub fn set(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = value;
     }
-
-    /// Changes the value.
-    pub fn change(&self, change: impl FnOnce(&mut T)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
-    }
 }
 
 /// How far the maps follow the sources.

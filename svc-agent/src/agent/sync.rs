@@ -20,7 +20,6 @@ use crate::sources::manifests::ManifestSource;
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What the task works with.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct Syncer {
     source: ManifestSource,
     snapshot: Snapshot,

@@ -1,7 +1,6 @@
 //! The agent as the control socket sees it: reads maps and what the tasks published; changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +22,9 @@ use crate::control::api::{
 };
 use crate::flows::Tables;
 use crate::reconcile::{PortIds, Programmed};
-use crate::resolve::{AddressFamily, Desired, PortKey};
+use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
 
 /// Everything that the control socket may ask for.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct AgentView {
     /// When the agent started.
     pub started: Instant,
@@ -134,10 +132,10 @@ impl View for AgentView {
         // Few services, many flows: each is looked up once.
         let mut services: HashMap<u32, Option<ServiceRef>> = HashMap::new();
         self.tables.connections(self.clock.now_s()?, |connection| {
-            let service = services.entry(connection.service).or_insert_with_key(|service| {
-                self.programmed.service_port(*service).as_ref().map(ServiceRef::from)
-            });
-            match super::documents::flow(&connection, service.clone(), &devices) {
+            let service = services
+                .entry(connection.service)
+                .or_insert_with_key(|service| self.programmed.service_port(*service).as_ref().map(ServiceRef::from));
+            match Flow::from_connection(&connection, service.clone(), |ifindex| devices.get(&ifindex).cloned()) {
                 Some(flow) if filter.matches(&flow) => visit(flow),
                 _ => ControlFlow::Continue(()),
             }
@@ -153,7 +151,7 @@ impl View for AgentView {
 fn wanted<'a>(
     desired: &'a Desired,
     filter: &'a ObjectFilter,
-) -> impl Iterator<Item = (&'a crate::resolve::ServiceName, &'a Vec<crate::resolve::ResolvedPort>)> {
+) -> impl Iterator<Item = (&'a ServiceName, &'a Vec<ResolvedPort>)> {
     let services = desired.services.iter().map(|(name, ports)| (name, ports.as_ref()));
     services.filter(|(name, _)| filter.matches(&name.namespace, &name.name))
 }
@@ -163,7 +161,7 @@ impl AgentView {
         let sync = self.published.sync.get();
         let mut problems: Vec<String> = sync.desired.problems.iter().map(ToString::to_string).collect();
         problems.extend(self.published.warnings.get().into_iter().map(|warning| format!("warning: {warning}")));
-        let refused = |(name, reason): &(crate::resolve::ServiceName, String)| Refused {
+        let refused = |(name, reason): &(ServiceName, String)| Refused {
             namespace: name.namespace.clone(),
             name: name.name.clone(),
             reason: reason.clone(),
@@ -191,7 +189,8 @@ impl AgentView {
             let ports = index.ports.iter().filter(|(key, _)| key.family == family);
             ports.map(|(_, ids)| ids.backends.len() as u64).sum::<u64>()
         };
-        let selections = index.ports.values().map(|ids| u64::from(ids.cluster.is_some()) + u64::from(ids.local.is_some()));
+        let selections =
+            index.ports.values().map(|ids| u64::from(ids.cluster.is_some()) + u64::from(ids.local.is_some()));
         let used = [
             (spec::FRONTENDS_V4, Some(frontends(AddressFamily::V4))),
             (spec::FRONTENDS_V6, Some(frontends(AddressFamily::V6))),
@@ -207,9 +206,7 @@ impl AgentView {
             (spec::SVC_COUNTERS, Some(index.ports.len() as u64)),
         ];
         used.into_iter()
-            .map(|(map, used)| {
-                Ok(MapUsage { name: map.name.into(), used, capacity: self.maps.capacity(&map)?.into() })
-            })
+            .map(|(map, used)| Ok(MapUsage { name: map.name.into(), used, capacity: self.maps.capacity(&map)?.into() }))
             .collect()
     }
 
@@ -254,12 +251,4 @@ impl AgentView {
 /// As `uname -r` says.
 fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-/// Whether an address is one of the documents' families; for the compiler's sake only one place decides it.
-pub(super) const fn family_of(addr: IpAddr) -> crate::control::api::Family {
-    match addr {
-        IpAddr::V4(_) => crate::control::api::Family::V4,
-        IpAddr::V6(_) => crate::control::api::Family::V6,
-    }
 }

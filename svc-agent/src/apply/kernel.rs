@@ -72,7 +72,6 @@ const fn next_epoch(now: u32) -> u32 {
 }
 
 /// [`Store`] over the pinned maps.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct KernelStore {
     frontends_v4: HashMap<MapData, FrontendKey<[u8; 4]>, Frontend>,
     frontends_v6: HashMap<MapData, FrontendKey<[u8; 16]>, Frontend>,

@@ -21,7 +21,6 @@ use crate::config::XdpMode;
 use crate::sys::ethtool;
 
 /// The devices of this node, as far as they concern the datapath.
-#[expect(missing_debug_implementations, reason = "aya's map types have none")]
 pub struct Devices {
     patterns: Patterns,
     xdp_mode: XdpMode,
