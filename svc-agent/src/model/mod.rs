@@ -4,6 +4,7 @@
 //! of files, of the node, or of policy.
 
 pub mod address;
+mod family;
 pub mod findings;
 mod name;
 mod problem;
@@ -20,6 +21,7 @@ mod service_tests;
 #[cfg(test)]
 mod slice_tests;
 
+pub use family::AddressFamily;
 pub use name::{ObjectKey, ObjectKind, ServiceName};
 pub use problem::{Problem, Severity};
 pub use rules::Rules;

@@ -9,7 +9,7 @@ use super::findings::Findings;
 use super::read_ports::service_ports;
 use super::rules::Rules;
 use super::text::{dns_subdomain, quote};
-use super::{Ingress, Service, ServiceName, ServiceType, Skipped, address};
+use super::{AddressFamily, Ingress, Service, ServiceName, ServiceType, Skipped, address};
 
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
@@ -35,7 +35,7 @@ pub fn service(
     let cluster_ips = cluster_ips(spec, service_type, findings);
     let headless = cluster_ips.is_none();
     let needs_ports = object.spec.is_some() && !headless && service_type != ServiceType::ExternalName;
-    families(spec, cluster_ips.as_deref().unwrap_or_default(), findings);
+    let families = families(spec, cluster_ips.as_deref().unwrap_or_default(), findings);
     if service_type == ServiceType::ExternalName {
         external_name(spec, findings);
     }
@@ -60,6 +60,7 @@ pub fn service(
         service_type,
         skipped,
         ports: service_ports(spec, service_type, needs_ports, rules, findings),
+        families,
         cluster_ips: cluster_ips.unwrap_or_default(),
         external_ips: external_ips(spec, findings),
         ingress: ingress(object.status.as_ref(), service_type, findings),
@@ -126,23 +127,22 @@ fn cluster_ips(spec: &core::ServiceSpec, service_type: ServiceType, findings: &m
     Some(ips)
 }
 
-fn families(spec: &core::ServiceSpec, cluster_ips: &[IpAddr], findings: &mut Findings) {
-    let families = spec.ip_families.as_deref().unwrap_or_default();
-    for (i, family) in families.iter().enumerate() {
+fn families(spec: &core::ServiceSpec, cluster_ips: &[IpAddr], findings: &mut Findings) -> Vec<AddressFamily> {
+    let mut families = Vec::new();
+    for (i, text) in spec.ip_families.iter().flatten().enumerate() {
         let path = format!("spec.ipFamilies[{i}]");
-        let v4 = match family.as_str() {
-            "IPv4" => true,
-            "IPv6" => false,
-            other => {
-                findings.refuse(path, format!("found {}, expected IPv4 or IPv6", quote(other)));
-                continue;
-            }
+        let Some(family) = AddressFamily::parse(text) else {
+            findings.refuse(path, format!("found {}, expected IPv4 or IPv6", quote(text)));
+            continue;
         };
-        if families.iter().take(i).any(|earlier| earlier == family) {
+        if families.contains(&family) {
             findings.refuse(path, format!("found `{family}` a second time"));
-        } else if let Some(ip) = cluster_ips.get(i).filter(|ip| ip.is_ipv4() != v4) {
+            continue;
+        }
+        if let Some(ip) = cluster_ips.get(i).filter(|ip| AddressFamily::of(**ip) != family) {
             findings.refuse(path, format!("found `{family}`, but the ClusterIP at this place is `{ip}`"));
         }
+        families.push(family);
     }
     match spec.ip_family_policy.as_deref() {
         None | Some("" | "SingleStack" | "PreferDualStack" | "RequireDualStack") => {}
@@ -151,6 +151,7 @@ fn families(spec: &core::ServiceSpec, cluster_ips: &[IpAddr], findings: &mut Fin
             format!("found {}, expected SingleStack, PreferDualStack or RequireDualStack", quote(other)),
         ),
     }
+    families
 }
 
 fn external_name(spec: &core::ServiceSpec, findings: &mut Findings) {

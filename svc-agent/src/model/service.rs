@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
-use super::ServiceName;
+use super::{AddressFamily, ServiceName};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +129,8 @@ pub struct Service {
     pub service_type: ServiceType,
     /// Why nothing is programmed for it, if so.
     pub skipped: Option<Skipped>,
+    /// `spec.ipFamilies`; empty if it does not say.
+    pub families: Vec<AddressFamily>,
     /// At most one address per family; empty where no API server assigned one.
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs`.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Frontend, FrontendKind, Node, Policy};
+use super::{AddressFamily, Frontend, FrontendKind, Node, Policy};
 use crate::model::{Problem, Protocol, Service, ServiceName, ServiceType, address};
 
 /// A frontend that a Service may answer on, and the port of the Service it belongs to.
@@ -103,12 +103,9 @@ fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &
             Some(format!("`{ip}` is {what}"))
         } else if own.contains(&ip) {
             Some(format!("`{ip}` is an address of this node; choose another, or use a nodePort"))
-        } else if kind == FrontendKind::ExternalIp && !policy.external_ips.iter().any(|range| range.contains(&ip)) {
+        } else if kind == FrontendKind::ExternalIp && !policy.allows_external_ip(ip) {
             Some(format!("`{ip}` is not in a range where externalIPs are allowed; add one with --external-ips"))
-        } else if kind == FrontendKind::LoadBalancer
-            && !policy.load_balancer_ips.is_empty()
-            && !policy.load_balancer_ips.iter().any(|range| range.contains(&ip))
-        {
+        } else if kind == FrontendKind::LoadBalancer && !policy.allows_load_balancer_ip(ip) {
             Some(format!("`{ip}` is not in a range of load balancers; add one with --load-balancer-ips"))
         } else {
             None
@@ -213,18 +210,18 @@ fn frontends<'a>(
         FrontendKind::NodePort => (service.external_local, service.external_local),
         FrontendKind::LoadBalancer | FrontendKind::ExternalIp => (service.external_local, false),
     };
-    addresses.iter().map(move |addr| Granted {
+    // Other kinds of address bring their family themselves.
+    let every = claim.kind != FrontendKind::NodePort || service.families.is_empty();
+    let addresses = addresses.iter().filter(move |addr| every || service.families.contains(&AddressFamily::of(**addr)));
+    addresses.map(move |addr| Granted {
         port: claim.port,
         frontend: Frontend { addr: *addr, port, kind: claim.kind, external_local, internal_local },
     })
 }
 
 fn node_port_addresses(policy: &Policy, node: &Node) -> Vec<IpAddr> {
-    let ranges = &policy.node_port_addresses;
-    let answers = |ip: &&IpAddr| {
-        address::special(**ip).is_none() && (ranges.is_empty() || ranges.iter().any(|range| range.contains(*ip)))
-    };
-    let mut addresses: Vec<IpAddr> = node.addresses.iter().filter(answers).copied().collect();
+    let mut addresses: Vec<IpAddr> =
+        node.addresses.iter().filter(|ip| policy.allows_node_port(**ip)).copied().collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses

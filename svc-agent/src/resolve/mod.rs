@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use self::policy::Policy;
 pub use self::resolver::Resolver;
-pub use crate::model::{Problem, ServiceName, Severity};
+pub use crate::model::{AddressFamily, Problem, ServiceName, Severity};
 
 /// What the datapath shall do.
 #[derive(Clone, Debug, Default)]
@@ -44,25 +44,6 @@ pub struct Node {
     pub zone: Option<String>,
     /// Every address of the node that answers nodePorts: no loopback, no link-local.
     pub addresses: Vec<IpAddr>,
-}
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AddressFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl AddressFamily {
-    /// The family of an address.
-    pub const fn of(addr: IpAddr) -> Self {
-        match addr {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
 }
 
 /// Identity of what is programmed together: one port of one Service in one family.

@@ -1,1 +1,83 @@
+//! What is kept between updates.
 
+use std::sync::Arc;
+
+use super::fixtures::{endpoint, node, service, slice, snapshot};
+use super::{Desired, Policy, Resolver, ServiceName};
+use crate::model::{Problem, Skipped};
+use crate::sources::Snapshot;
+
+fn kept(before: &Desired, after: &Desired, name: &str) -> bool {
+    let name = ServiceName::new("default", name);
+    Arc::ptr_eq(&before.services[&name], &after.services[&name])
+}
+
+fn world() -> Snapshot {
+    let services = ["a", "b", "c"].iter().zip(1..).map(|(name, i)| service(name, &[&format!("10.96.0.{i}")]));
+    let slices = ["a", "b", "c"].map(|name| slice(name, name, vec![endpoint("10.0.0.1", Some("a"))]));
+    snapshot(services.collect(), slices.to_vec())
+}
+
+#[test]
+fn b80_a_change_of_one_endpoint_resolves_one_service() {
+    let mut resolver = Resolver::new(Policy::default());
+    let mut snapshot = world();
+    let first = resolver.update(&snapshot, &node());
+    assert_eq!(first.services.len(), 3);
+    let again = resolver.update(&snapshot, &node());
+    assert!(["a", "b", "c"].iter().all(|name| kept(&first, &again, name)));
+
+    let name = ServiceName::new("default", "b");
+    let changed = slice("b", "b", vec![endpoint("10.0.0.2", Some("a"))]);
+    snapshot.objects.slices.insert(name.clone(), vec![Arc::new(changed)]);
+    let second = resolver.update(&snapshot, &node());
+    assert!(kept(&first, &second, "a") && !kept(&first, &second, "b") && kept(&first, &second, "c"));
+
+    // Changed, but not in what counts here.
+    let mut moved = service("a", &["10.96.0.1"]);
+    moved.origin = "other.yaml document 7".to_owned();
+    snapshot.objects.services.insert(moved.name.clone(), Arc::new(moved));
+    assert!(kept(&second, &resolver.update(&snapshot, &node()), "a"));
+}
+
+#[test]
+fn a_change_of_the_node_resolves_all() {
+    let mut resolver = Resolver::new(Policy::default());
+    let first = resolver.update(&world(), &node());
+    let mut other = node();
+    other.name = "b".to_owned();
+    let second = resolver.update(&world(), &other);
+    for name in ["a", "b", "c"] {
+        let name = ServiceName::new("default", name);
+        assert!(first.services[&name][0].backends[0].local && !second.services[&name][0].backends[0].local);
+    }
+    // The frontends of a Service go with the addresses that are the node's.
+    other.addresses.push("10.96.0.2".parse().unwrap());
+    let third = resolver.update(&world(), &other);
+    assert!(!third.services.contains_key(&ServiceName::new("default", "b")));
+    assert_eq!(third.problems.len(), 1);
+}
+
+#[test]
+fn b76_a_service_that_is_removed_or_skipped_leaves_nothing() {
+    let mut resolver = Resolver::new(Policy::default());
+    resolver.update(&world(), &node());
+    let mut less = world();
+    less.objects.services.remove(&ServiceName::new("default", "a"));
+    let mut skipped = service("b", &["10.96.0.2"]);
+    skipped.skipped = Some(Skipped::Headless);
+    less.objects.services.insert(skipped.name.clone(), Arc::new(skipped));
+    let desired = resolver.update(&less, &node());
+    assert_eq!(desired.services.keys().map(|name| name.name.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert!(desired.problems[0].text.contains("Service `default/a`, which is not there"));
+    assert_eq!(resolver.update(&world(), &node()).services.len(), 3);
+}
+
+#[test]
+fn problems_and_completeness_of_the_source_are_handed_on() {
+    let mut snapshot = world();
+    snapshot.complete = false;
+    snapshot.problems.push(Problem::error("x"));
+    let desired = Resolver::new(Policy::default()).update(&snapshot, &node());
+    assert_eq!((desired.complete, desired.problems), (false, vec![Problem::error("x")]));
+}

@@ -28,8 +28,12 @@ pub fn resolve(
         let before = resolved.len();
         for family in [AddressFamily::V4, AddressFamily::V6] {
             let frontends = own(family);
-            if !frontends.is_empty() {
-                resolved.push(resolve_port(service, port, slices, frontends, family, node));
+            if frontends.is_empty() {
+                continue;
+            }
+            let port = resolve_port(service, port, slices, frontends, family, node);
+            if !port.backends.is_empty() || is_of(service, family) {
+                resolved.push(port);
             }
         }
         if resolved.len() > before {
@@ -37,6 +41,17 @@ pub fn resolve(
         }
     }
     resolved
+}
+
+/// Whether a Service says that it is of a family: only then it refuses connections where it has no endpoints. The node
+/// addresses alone do not say so.
+fn is_of(service: &Service, family: AddressFamily) -> bool {
+    let mut addresses = service.cluster_ips.iter().chain(&service.external_ips);
+    let unsaid = service.families.is_empty() && service.cluster_ips.is_empty();
+    unsaid
+        || service.families.contains(&family)
+        || addresses.any(|ip| AddressFamily::of(*ip) == family)
+        || service.ingress.iter().any(|ingress| AddressFamily::of(ingress.ip) == family)
 }
 
 fn resolve_port(

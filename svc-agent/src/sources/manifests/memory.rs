@@ -102,13 +102,14 @@ impl Memory {
             self.take(name, &documents, rules, starting);
             return;
         }
+        let kept = self.kept();
         if self.good.is_empty() {
+            let unknown = self.unknown || starting;
             self.take(name, &documents, rules, starting);
-            self.unknown |= starting;
+            self.unknown = unknown;
         } else {
             self.problems.clear();
         }
-        let kept = self.kept();
         let errors = errors.into_iter();
         let errors = errors.map(|(number, text)| Problem::error(format!("{name} document {number}: {text}{kept}")));
         self.problems.splice(0..0, errors);
