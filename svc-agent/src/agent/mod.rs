@@ -184,9 +184,9 @@ impl Sweeper {
 
 fn policy(config: &Config) -> Policy {
     Policy {
-        node_port_addresses: config.node_port_addresses.clone().unwrap_or_default(),
+        node_port_addresses: config.node_port_addresses.clone(),
         external_ips: config.external_ips.clone(),
-        load_balancer_ips: config.load_balancer_ips.clone().unwrap_or_default(),
+        load_balancer_ips: config.load_balancer_ips.clone(),
     }
 }
 
