@@ -2,6 +2,7 @@
 
 mod capacity;
 mod order;
+mod random;
 mod restart;
 
 use std::collections::BTreeSet;
