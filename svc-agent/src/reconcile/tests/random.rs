@@ -179,9 +179,7 @@ fn replay(before: &FakeStore, log: &[MapOp], desired: &Desired, owners: [&HashMa
     for &key in &vips {
         let right = right.entry(key).or_default();
         right.extend(answers(before, &key).into_iter().flatten());
-        let has = |port: &ResolvedPort| {
-            port.frontends.iter().any(|f| AnyFrontendKey::new(f.addr, f.port, 6) == key)
-        };
+        let has = |port: &ResolvedPort| port.frontends.iter().any(|f| AnyFrontendKey::new(f.addr, f.port, 6) == key);
         right.extend(sets(desired, has));
         for owners in owners {
             let former = before.frontends.get(&key).and_then(|frontend| owners.get(&frontend.service));
@@ -217,8 +215,7 @@ fn replay(before: &FakeStore, log: &[MapOp], desired: &Desired, owners: [&HashMa
             MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
         }
         store.write(op).unwrap();
-        let mut remember =
-            |selection| named.entry(selection).or_insert_with(|| store.named_by(selection)).clone();
+        let mut remember = |selection| named.entry(selection).or_insert_with(|| store.named_by(selection)).clone();
         store.check_with(&mut remember).unwrap_or_else(|error| panic!("{error:#} after {op:?} of {log:#?}"));
         for key in &vips {
             let Some(frontend) = store.frontends.get(key) else {
@@ -265,11 +262,8 @@ struct History {
 impl History {
     fn new(capacities: Capacities) -> Self {
         let store = FakeStore { recording: true, ..FakeStore::new(capacities) };
-        let nothing = World {
-            vips: [None; VIPS],
-            endpoints: [[[None; ENDPOINTS]; 2]; SERVICES],
-            affinity: [false; SERVICES],
-        };
+        let nothing =
+            World { vips: [None; VIPS], endpoints: [[[None; ENDPOINTS]; 2]; SERVICES], affinity: [false; SERVICES] };
         let reconciler = Reconciler::new(store);
         Self { reconciler, world: nothing, desired: Desired::default(), owners: HashMap::new() }
     }
