@@ -26,6 +26,8 @@ pub struct FakeStore {
     pub epoch: u32,
     /// The writes carried out, if [`FakeStore::recording`].
     pub log: Vec<MapOp>,
+    /// How long `log` was when the store last settled.
+    pub settled_after: Option<usize>,
     /// Whether `log` is kept.
     pub recording: bool,
     /// Whether a write is refused that a packet under way could see half done.
@@ -45,6 +47,7 @@ impl FakeStore {
             rows: BTreeMap::new(),
             epoch: 1,
             log: Vec::new(),
+            settled_after: None,
             recording: false,
             strict: true,
             fail_after: None,
@@ -134,7 +137,11 @@ impl FakeStore {
             MapOp::WriteRows { first, ref rows } => {
                 let end = first + rows.len() as u32;
                 ensure!(end <= self.capacities.slot_rows, "no rows {first}..{end}");
-                let used = self.frontends.values().flat_map(|frontend| [frontend.external, frontend.internal]);
+                let used = self
+                    .frontends
+                    .values()
+                    .filter(|_| self.strict)
+                    .flat_map(|frontend| [frontend.external, frontend.internal]);
                 for (index, selection) in used.filter_map(|index| self.selections.get_key_value(&index)) {
                     let start = selection.offset() / SLOTS_PER_ROW;
                     let apart = end <= start || start.saturating_add(selection.len().div_ceil(SLOTS_PER_ROW)) <= first;
@@ -219,5 +226,8 @@ impl Store for FakeStore {
             self.attempt(op).map_err(|source| ApplyError { index, source })?;
         }
         Ok(())
+    }
+    fn settle(&mut self) {
+        self.settled_after = Some(self.log.len());
     }
 }

@@ -12,6 +12,7 @@ use svc_common::maps::{
 use super::{AnyBackend, AnyFrontendKey, ApplyError, Capacities, MapContents, MapOp, Store};
 use crate::attach::maps::Maps;
 use crate::sys::mmap::MappedArray;
+use crate::sys::rcu;
 
 /// Words of a value in the order of memory.
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
@@ -283,6 +284,10 @@ impl Store for KernelStore {
             self.apply_one(op).map_err(|source| ApplyError { index, source })?;
         }
         Ok(())
+    }
+
+    fn settle(&mut self) {
+        rcu::wait_for_programs();
     }
 }
 

@@ -4,4 +4,5 @@ pub mod batch;
 pub mod bpf;
 pub mod ethtool;
 pub mod mmap;
+pub mod rcu;
 pub mod socket;

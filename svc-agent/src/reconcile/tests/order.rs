@@ -32,6 +32,17 @@ fn b77_an_address_that_moves_to_another_service_is_served_all_the_time() {
 }
 
 #[test]
+fn b77_nothing_goes_before_the_packets_that_saw_the_old_table_have_passed() {
+    let mut reconciler = reconciler();
+    reconcile(&mut reconciler, &desired([service("a", 1, &[1, 2])]));
+    assert_eq!(reconciler.store().settled_after, None, "nobody waits for something new");
+    let writes = writes(&mut reconciler, &desired([service("a", 1, &[1])]));
+    let settled = reconciler.store().settled_after.unwrap();
+    assert!(matches!(writes[settled - 1], MapOp::SetSelection { .. }), "{writes:?}");
+    assert!(matches!(writes[settled], MapOp::SetBackend { value, .. } if value.is_free()), "{writes:?}");
+}
+
+#[test]
 fn b26_the_epoch_rises_once_after_a_change_and_not_for_something_new() {
     let mut reconciler = reconciler();
     let rises = |writes: &[MapOp]| writes.iter().filter(|op| matches!(op, MapOp::RaiseEpoch)).count();
