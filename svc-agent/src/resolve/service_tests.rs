@@ -51,8 +51,9 @@ fn with(last: u8, flags: &str) -> Endpoint {
 
 #[test]
 fn b54_b55_b60_the_sets_follow_readiness_and_place() {
-    let rows: &[(&[&str], &[u8], &[u8], Option<Choice>)] = &[
-        // Endpoints, cluster set, local set, and the local choice without one.
+    /// Endpoints, cluster set, local set, and the local choice without one.
+    type Row = (&'static [&'static str], &'static [u8], &'static [u8], Option<Choice>);
+    let rows: &[Row] = &[
         (&["rsl", "rs"], &[1, 2], &[1], None),
         (&["rs", "rs"], &[1, 2], &[], Some(Choice::Drop)),
         (&[], &[], &[], Some(Choice::Reject)),
