@@ -21,6 +21,7 @@ use crate::control::api::{
     ServiceEndpoints, ServiceRef, Status, Sync,
 };
 use crate::flows::Tables;
+use crate::model::Severity;
 use crate::reconcile::{PortIds, Programmed};
 use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
 
@@ -159,7 +160,9 @@ fn wanted<'a>(
 impl AgentView {
     fn sync(&self) -> Sync {
         let sync = self.published.sync.get();
-        let mut problems: Vec<String> = sync.desired.problems.iter().map(ToString::to_string).collect();
+        let (notices, problems): (Vec<_>, Vec<_>) =
+            sync.desired.problems.iter().partition(|problem| problem.severity == Severity::Notice);
+        let mut problems: Vec<String> = problems.into_iter().map(ToString::to_string).collect();
         problems.extend(self.published.warnings.get().into_iter().map(|warning| format!("warning: {warning}")));
         let refused = |(name, reason): &(ServiceName, String)| Refused {
             namespace: name.namespace.clone(),
@@ -173,6 +176,7 @@ impl AgentView {
             last_error: sync.report.error.clone(),
             refused: sync.report.refused.iter().chain(&sync.report.failed).map(refused).collect(),
             problems,
+            notices: notices.into_iter().map(|notice| notice.text.clone()).collect(),
         }
     }
 

@@ -12,9 +12,9 @@ impl Show for Device {
         column("TC"),
         column("MTU"),
         column("ADDRESSES"),
+        column("XDP-REASON"),
         wide("IFINDEX"),
         wide("MAC"),
-        wide("XDP-REASON"),
         wide("TC-REASON"),
     ];
 
@@ -26,9 +26,9 @@ impl Show for Device {
             self.tc.kind.to_string(),
             self.mtu.to_string(),
             joined(&self.addresses),
+            self.xdp.reason.clone(),
             self.ifindex.to_string(),
             self.mac.clone(),
-            self.xdp.reason.clone(),
             self.tc.reason.clone(),
         ]]
     }

@@ -66,7 +66,8 @@ fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliE
     }
     let refused = status.sync.refused.iter().map(|it| format!("{}/{}: {}", it.namespace, it.name, it.reason));
     section("Refused Services", refused.collect(), out)?;
-    section("Problems of the sources", status.sync.problems.clone(), out)?;
+    section("Problems", status.sync.problems.clone(), out)?;
+    section("Notices", status.sync.notices.clone(), out)?;
     Ok(())
 }
 
@@ -83,7 +84,7 @@ fn sync(sync: &Sync) -> String {
         None => parts.push("no success yet".into()),
     }
     if sync.pending > 0 {
-        parts.push(format!("{} Services pending", sync.pending));
+        parts.push(plural(sync.pending, "Service pending", "Services pending"));
     }
     if !sync.complete {
         parts.push("a source is incomplete, so nothing is removed".into());
@@ -92,9 +93,13 @@ fn sync(sync: &Sync) -> String {
         parts.push(format!("{} refused", sync.refused.len()));
     }
     if !sync.problems.is_empty() {
-        parts.push(format!("{} problems", sync.problems.len()));
+        parts.push(plural(sync.problems.len() as u64, "problem", "problems"));
     }
     parts.join(", ")
+}
+
+fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn full(map: &MapUsage) -> String {

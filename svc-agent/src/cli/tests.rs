@@ -83,11 +83,11 @@ async fn the_other_lists_have_a_row_per_element() {
                       <none>      <none>    <none>   2    10.0.2.1:8080   Draining   0.0%\n";
         assert_eq!(out, wanted);
         let (_, out, _) = svcctl(&path, "get devices");
-        let wanted = "NAME    CLASS      XDP      TC    MTU    ADDRESSES\n\
-                      eth0    uplink     native   tcx   1500   198.51.100.1\n\
-                      veth1   workload   off      tcx   1500   198.51.100.1\n";
+        let wanted = "NAME    CLASS      XDP      TC    MTU    ADDRESSES      XDP-REASON\n\
+                      eth0    uplink     native   tcx   1500   198.51.100.1   <none>\n\
+                      veth1   workload   off      tcx   1500   198.51.100.1   XDP is for uplinks\n";
         assert_eq!(out, wanted);
-        assert!(svcctl(&path, "get dev veth1 -o wide").1.contains("XDP is for uplinks"));
+        assert!(svcctl(&path, "get dev veth1 -o wide").1.contains("02:00:00:00:00:01"));
     })
     .await;
 }
@@ -122,13 +122,14 @@ async fn the_status_shows_what_is_wrong() {
         assert_eq!(code, 0);
         for text in [
             "Agent:    0.1.0, pid 4242, up 3h12m\n",
-            "Sync:     up to date, last success 3s ago, 1 refused, 1 problems\n",
+            "Sync:     up to date, last success 3s ago, 1 refused, 1 problem\n",
             "\nNAME    CLASS      XDP ",
             "\nFLOWS_V4     1.2M     2.4M       50%\n",
             "\nEMBRYOS_V4   <none>   65.5k      <none>\n",
             "\nno_endpoint   5\n",
             "\nRefused Services:\n  kube-system/dns: the map `FRONTENDS_V4` is full\n",
-            "\nProblems of the sources:\n  web.yaml document 3: spec.ports[0].port",
+            "\nNotices:\n  web.yaml document 1",
+            "\nProblems:\n  web.yaml document 3: spec.ports[0].port",
         ] {
             assert!(out.contains(text), "{text:?} in\n{out}");
         }

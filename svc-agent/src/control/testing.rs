@@ -210,6 +210,7 @@ pub fn status() -> Status {
             problems: vec![
                 "web.yaml document 3: spec.ports[0].port: found the string \"80\", expected a number".into(),
             ],
+            notices: vec!["web.yaml document 1, Service `default/web`: no endpoints".into()],
         },
         epoch: 12,
         devices: devices(),

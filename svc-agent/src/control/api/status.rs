@@ -55,6 +55,9 @@ pub struct Sync {
     /// Faults of the sources, each with its file, document, object and field.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// What is no fault but may surprise, likewise.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// A Service that is not programmed as asked.
