@@ -23,6 +23,8 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("run")
                 .about("Runs the node agent; needs root")
+                // So that a wrapper's options can be overruled.
+                .args_override_self(true)
                 .after_help(
                     "Every option is also an environment variable (--pin-dir is SVC_AGENT_PIN_DIR) and a key of the TOML \
                      file (pin-dir). Options win over variables, variables over the file.",

@@ -181,6 +181,10 @@ impl Values {
 
 /// What a flag or an environment variable says.
 fn given(matches: &ArgMatches, key: &Key) -> Option<(String, Origin)> {
+    // A command that does not have the key's flag may still read it from the file.
+    if !matches.try_contains_id(key.name).unwrap_or(false) {
+        return None;
+    }
     let origin = match matches.value_source(key.name)? {
         ValueSource::CommandLine => Origin::Flag(key.name),
         ValueSource::EnvVariable => Origin::Variable(key.variable),
