@@ -231,3 +231,62 @@ impl Store for FakeStore {
         self.settled_after = Some(self.log.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    const ROOM: Capacities = Capacities { frontends: 1, backends: 4, selections: 4, slot_rows: 2, services: 4 };
+
+    /// The writes of a service with one backend, in the right order.
+    fn writes() -> Vec<MapOp> {
+        let backend = AnyBackend::new(IpAddr::from([10, 0, 0, 1]), 8080, 1, 1);
+        let frontend = Frontend { service: 1, external: 1, internal: 1, flags: 0, affinity_s: 0 };
+        vec![
+            MapOp::SetBackend { id: 1, value: backend },
+            MapOp::WriteRows { first: 0, rows: vec![SlotRow([1; SLOTS_PER_ROW as usize])] },
+            MapOp::SetSelection { index: 1, value: Selection::new(0, 1) },
+            MapOp::SetFrontend { key: AnyFrontendKey::new(IpAddr::from([10, 96, 0, 1]), 80, 6), value: frontend },
+        ]
+    }
+
+    #[test]
+    fn b77_every_reference_to_nothing_is_noticed() {
+        let mut whole = FakeStore::new(ROOM);
+        whole.apply(&writes()).unwrap();
+        whole.check().unwrap();
+        let mut damaged = [whole.clone(), whole.clone(), whole.clone(), whole.clone()];
+        let [free, foreign, empty, shared] = &mut damaged;
+        free.backends.clear();
+        foreign.frontends.values_mut().for_each(|frontend| frontend.service = 2);
+        empty.rows.clear();
+        shared.selections.insert(2, Selection::new(0, 1));
+        shared.frontends.values_mut().for_each(|frontend| frontend.external = 2);
+        for store in damaged {
+            assert!(store.check().is_err(), "{store:?}");
+        }
+    }
+
+    #[test]
+    fn b77_what_a_packet_may_be_reading_cannot_be_overwritten() {
+        let mut store = FakeStore::new(ROOM);
+        store.apply(&writes()).unwrap();
+        let other = AnyBackend::new(IpAddr::from([10, 0, 0, 2]), 8080, 1, 1);
+        assert!(store.write(&MapOp::SetBackend { id: 1, value: other }).is_err());
+        assert!(store.write(&MapOp::WriteRows { first: 0, rows: vec![SlotRow::default()] }).is_err());
+        assert!(store.write(&MapOp::WriteRows { first: 1, rows: vec![SlotRow::default()] }).is_ok());
+    }
+
+    #[test]
+    fn b80_a_full_map_and_a_failing_write_stop_the_plan_where_they_happen() {
+        for (fail_after, done) in [(Some(0), 0), (Some(2), 2), (None, 4)] {
+            let mut store = FakeStore { fail_after, recording: true, ..FakeStore::new(ROOM) };
+            let result = store.apply(&writes()).map_err(|error| error.index);
+            assert_eq!(result, if done == 4 { Ok(()) } else { Err(done) });
+            assert_eq!(store.log, writes()[..done]);
+        }
+        let mut store = FakeStore::new(Capacities { frontends: 0, ..ROOM });
+        assert_eq!(store.apply(&writes()).map_err(|error| error.index), Err(3));
+    }
+}

@@ -1,7 +1,6 @@
 //! What is known to be in the maps, and for whom.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter::Peekable;
 use std::sync::Arc;
 
 use super::adopt::{Found, Leftover, tell_selections_apart};
@@ -76,11 +75,15 @@ impl State {
         let mut changes = Changes::default();
         let mut known = self.services.iter().peekable();
         for (name, ports) in &desired.services {
-            while let Some((gone, _)) = next_if(&mut known, |known| known < name) {
+            let is_done = |known: &Known| known.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, ports));
+            // Equal pointers mean equal names: no need to compare these for the many that are unchanged.
+            if known.next_if(|(_, known)| is_done(known)).is_some() {
+                continue;
+            }
+            while let Some((gone, _)) = known.next_if(|(known, _)| *known < name) {
                 changes.gone.push(gone.clone());
             }
-            let done = next_if(&mut known, |known| known == name).and_then(|(_, known)| known.done.as_ref());
-            if !done.is_some_and(|done| Arc::ptr_eq(done, ports)) {
+            if !known.next_if(|(known, _)| *known == name).is_some_and(|(_, known)| is_done(known)) {
                 changes.wanted.push((name, ports));
             }
         }
@@ -124,12 +127,4 @@ impl State {
             }
         }
     }
-}
-
-/// The next element if its name is as asked.
-fn next_if<'a, I>(known: &mut Peekable<I>, name: impl Fn(&ServiceName) -> bool) -> Option<(&'a ServiceName, &'a Known)>
-where
-    I: Iterator<Item = (&'a ServiceName, &'a Known)>,
-{
-    known.next_if(|(known, _)| name(known))
 }
