@@ -16,7 +16,7 @@ pub const fn fold(sum: u32) -> u16 {
 /// Adds a delta, or a sum of at most 65,535 deltas, to a checksum field.
 #[inline(always)]
 pub const fn apply(field: Be16, delta: u32) -> Be16 {
-    Be16::from_raw(!fold(!field.raw() as u16 as u32 + (delta & 0xffff) + (delta >> 16)))
+    Be16::from_raw(!fold(!field.raw() as u32 + (delta & 0xffff) + (delta >> 16)))
 }
 
 /// Adds a delta to the checksum of TCP or UDP. UDP's zero means "none" and stays; a computed zero is sent as 0xFFFF
@@ -33,7 +33,7 @@ pub const fn apply_l4(field: Be16, delta: u32, udp: bool) -> Be16 {
 /// The delta of one 16-bit word.
 #[inline(always)]
 pub const fn word_delta(old: Be16, new: Be16) -> u32 {
-    !old.raw() as u16 as u32 + new.raw() as u32
+    !old.raw() as u32 + new.raw() as u32
 }
 
 /// The delta of one less in the high byte of a word, as for IPv4's TTL, which lies before the protocol number.

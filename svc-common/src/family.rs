@@ -25,13 +25,13 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// The loopback network's test is the family's own.
     fn is_loopback(addr: &Self::Addr) -> bool;
 
-    /// Reads the IP header into `parsed`: addresses, protocol, TTL, where the payload is. In place, as values that pass
+    /// Reads the IP header into `parsed`: addresses, TTL, where the payload is; returns its protocol. In place, as values that pass
     /// through registers are spilled.
     ///
     /// # Errors
     /// [`Reason::Malformed`] if its lengths contradict each other or the frame; [`Reason::Fragment`] and
     /// [`Reason::ExtensionHeader`] for packets that the pipeline leaves to the stack.
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<(), Reason>;
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<u8, Reason>;
 
     /// Puts new addresses into the IP header, one less TTL if `forward`, and updates the header's own checksum.
     ///
@@ -96,7 +96,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<(), Reason> {
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<u8, Reason> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
         let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
@@ -117,11 +117,10 @@ impl Family for V4 {
         }
         parsed.tuple.src = ip.src;
         parsed.tuple.dst = ip.dst;
-        parsed.tuple.proto = ip.proto;
         parsed.ttl = ip.ttl;
         parsed.l4 = (ETH_LEN + header_len) as u32;
         parsed.l4_len = total_len - header_len as u32;
-        Ok(())
+        Ok(ip.proto)
     }
 
     #[inline(always)]
@@ -182,7 +181,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<(), Reason> {
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<u8, Reason> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
         let start = (ETH_LEN + size_of::<Ipv6Header>()) as u32;
@@ -202,11 +201,10 @@ impl Family for V6 {
         }
         parsed.tuple.src = ip.src;
         parsed.tuple.dst = ip.dst;
-        parsed.tuple.proto = ip.next_header;
         parsed.ttl = ip.hop_limit;
         parsed.l4 = start;
         parsed.l4_len = l4_len;
-        Ok(())
+        Ok(ip.next_header)
     }
 
     #[inline(always)]

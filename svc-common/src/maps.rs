@@ -7,6 +7,7 @@
 use crate::{
     net::{Be16, Mac},
     parse::Parsed,
+    wire::Ports,
 };
 
 /// Plain data that may be copied to and from a map as bytes.
@@ -64,6 +65,21 @@ pub struct Tuple<A> {
 }
 
 impl<A: Copy> Tuple<A> {
+    /// Writes ports and protocol as two whole words. The kernel hashes keys by words, and a load of a word that was
+    /// stored in parts waits for the stores: about 4 ns for each.
+    #[inline(always)]
+    pub fn set_ports_and_proto(&mut self, ports: Ports, proto: u8) {
+        const { assert!(core::mem::offset_of!(Self, dport) == core::mem::offset_of!(Self, sport) + 2) };
+        const { assert!(core::mem::offset_of!(Self, pad) == core::mem::offset_of!(Self, proto) + 1) };
+        let base = core::ptr::from_mut(self).cast::<u8>();
+        // SAFETY: each word lies inside `self`, covers two neighbouring fields (checked above) and is aligned, as the
+        // fields before it are words; all bytes are valid for them.
+        unsafe {
+            base.add(core::mem::offset_of!(Self, sport)).cast::<u32>().write(ports.to_word());
+            base.add(core::mem::offset_of!(Self, proto)).cast::<u32>().write(u32::from(proto).to_le());
+        }
+    }
+
     /// The tuple of the answer: source and destination swapped.
     #[inline(always)]
     pub const fn reverse(&self) -> Self {

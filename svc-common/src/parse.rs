@@ -4,7 +4,7 @@ use crate::{
     csum,
     family::Family,
     maps::Tuple,
-    net::{Be16, proto},
+    net::{self, Be16},
     packet::Packet,
     reason::Reason,
     wire::{ETH_LEN, TcpHeader, UdpHeader, tcp_flags},
@@ -45,22 +45,23 @@ impl<A> Parsed<A> {
 /// transport header is cut short.
 #[inline(always)]
 pub fn parse<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>) -> Result<(), Reason> {
-    F::parse(pkt, parsed)?;
+    let proto = F::parse(pkt, parsed)?;
     let l4 = parsed.l4 as usize;
-    if parsed.tuple.proto == proto::TCP {
+    if proto == net::proto::TCP {
         if parsed.l4_len < size_of::<TcpHeader>() as u32 {
             return Err(Reason::Malformed);
         }
         let tcp = pkt.header_mut::<TcpHeader>(l4)?;
-        (parsed.tuple.sport, parsed.tuple.dport) = (tcp.ports.sport, tcp.ports.dport);
+        parsed.tuple.set_ports_and_proto(tcp.ports, proto);
         parsed.tcp_flags = tcp.flags;
         parsed.checksum = tcp.checksum;
-    } else if parsed.tuple.proto == proto::UDP {
+    } else if proto == net::proto::UDP {
         if parsed.l4_len < size_of::<UdpHeader>() as u32 {
             return Err(Reason::Malformed);
         }
         let udp = pkt.header_mut::<UdpHeader>(l4)?;
-        (parsed.tuple.sport, parsed.tuple.dport) = (udp.ports.sport, udp.ports.dport);
+        parsed.tuple.set_ports_and_proto(udp.ports, proto);
+        parsed.tcp_flags = 0;
         parsed.checksum = udp.checksum;
     } else {
         return Err(Reason::UnknownProtocol);

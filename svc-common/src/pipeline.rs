@@ -84,7 +84,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
         return Packed::PASS;
     }
     let now = env.now();
-    let config = env.config();
+    let epoch = env.config().epoch;
     let own = pkt.ifindex();
 
     let mut found = None;
@@ -92,7 +92,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
         if !applies::<P>(flow.flags) {
             return Packed::PASS;
         }
-        let ordinary = flow.epoch == config.epoch
+        let ordinary = flow.epoch == epoch
             && flow.seen_s == now
             && parsed.tcp_flags & flow::STATEFUL == 0
             && flow.state & flow_state::RST == 0;
@@ -117,7 +117,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
     };
     scratch.parsed = parsed;
     scratch.now = now;
-    scratch.config = config;
+    scratch.config = env.config();
     let attended = match found {
         Some(table) => attend::<F, P, E>(pkt, env, &mut scratch, table),
         None => Attended::Decide,

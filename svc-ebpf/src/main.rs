@@ -4,6 +4,7 @@
 
 mod clock;
 mod kernel;
+mod limits;
 mod maps;
 mod packet;
 mod tc;

@@ -30,20 +30,33 @@ fn header_at<'a, T: Header>(start: usize, end: usize, offset: usize) -> Result<&
     Ok(unsafe { &mut *(header as *mut T) })
 }
 
-/// A frame at XDP.
-pub struct Xdp(pub XdpContext);
+/// A frame at XDP. Its bounds are read once: nothing in the pipeline moves an XDP frame.
+pub struct Xdp {
+    ctx: XdpContext,
+    start: usize,
+    end: usize,
+}
+
+impl Xdp {
+    /// The frame of a context.
+    #[inline(always)]
+    pub fn new(ctx: XdpContext) -> Self {
+        let (start, end) = (ctx.data(), ctx.data_end());
+        Self { ctx, start, end }
+    }
+}
 
 impl Packet for Xdp {
     const HOOK: Hook = Hook::Xdp;
 
     #[inline(always)]
     fn header_mut<T: Header>(&mut self, offset: usize) -> Result<&mut T, Reason> {
-        header_at(self.0.data(), self.0.data_end(), offset)
+        header_at(self.start, self.end, offset)
     }
 
     #[inline(always)]
     fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {
-        let field = header_at::<Checksum>(self.0.data(), self.0.data_end(), patch.offset)?;
+        let field = header_at::<Checksum>(self.start, self.end, patch.offset)?;
         let delta = u32::from(patch.addr_delta) + u32::from(patch.port_delta);
         field.0 = csum::apply_l4(field.0, delta, patch.udp);
         Ok(())
@@ -51,12 +64,12 @@ impl Packet for Xdp {
 
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
-        (self.0.data_end() - self.0.data()) as u32
+        (self.end - self.start) as u32
     }
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        self.0.ingress_ifindex() as u32
+        self.ctx.ingress_ifindex() as u32
     }
 }
 

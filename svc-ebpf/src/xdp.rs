@@ -25,7 +25,7 @@ pub fn svc_xdp_veth(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn run<const PARTIAL: bool>(ctx: XdpContext) -> u32 {
     let mut env = Kernel { ctx: ctx.as_ptr() };
-    let mut pkt = Xdp(ctx);
+    let mut pkt = Xdp::new(ctx);
     let Ok(eth) = pkt.header_mut::<EthHeader>(0) else {
         return xdp_action::XDP_PASS;
     };

@@ -1,4 +1,5 @@
 //! The harness of the integration tests.
 
+pub mod bench;
 pub mod oracle;
 pub mod packet;

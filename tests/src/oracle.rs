@@ -92,16 +92,23 @@ pub struct Run {
 /// Runs `test` on a thread with a network namespace of its own and the programs loaded; skips, saying so, without the
 /// privilege or the programs.
 pub fn with_oracle(test: impl FnOnce(&mut Oracle) + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
+    if in_namespace(test).is_none() {
         eprintln!("SKIPPED: packet tests need root and the kernel programs: run `cargo xtask test` as root");
-        return;
+    }
+}
+
+/// The same for anything that returns a value; nothing without the privilege or the programs.
+pub fn in_namespace<T: Send + 'static>(task: impl FnOnce(&mut Oracle) -> T + Send + 'static) -> Option<T> {
+    if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
+        return None;
     }
     let thread = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
-        test(&mut Oracle::new());
+        task(&mut Oracle::new())
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
+    match thread.join() {
+        Ok(value) => Some(value),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -136,7 +143,7 @@ impl Oracle {
             loader.map_max_entries(map.name, 4096);
         }
         let mut kernel = loader.load(datapath::object().expect("embedded")).expect("the object loads");
-        for name in [datapath::program::XDP, datapath::program::XDP_VETH] {
+        for name in [datapath::program::XDP, datapath::program::XDP_VETH, "limit_empty", "limit_mac_swap"] {
             let program: &mut Xdp = kernel.program_mut(name).expect(name).try_into().expect("XDP");
             program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
@@ -188,6 +195,40 @@ impl Oracle {
                 Route::Via(NextHop { ifindex: self.ifindex(UPLINK), mtu: 1500, ..NextHop::default() }),
             );
         }
+    }
+
+    /// The loaded programs and maps.
+    pub fn kernel(&self) -> &Ebpf {
+        &self.kernel
+    }
+
+    /// The same, to attach one.
+    pub fn kernel_mut(&mut self) -> &mut Ebpf {
+        &mut self.kernel
+    }
+
+    /// The context of an XDP test run: a frame that came in through `device`.
+    pub fn xdp_context(&self, device: &str, len: usize) -> Vec<u8> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        words(&[(1, len as u32), (3, self.ifindex(device))], 6)
+    }
+
+    /// Writes an established flow.
+    pub fn set_flow_v4(&mut self, key: &Tuple<[u8; 4]>, flow: &Flow<[u8; 4]>) {
+        self.memory.v4.flows.insert(*key, *flow);
+        self.hash(spec::FLOWS_V4.name).insert(*key, *flow, 0).expect("FLOWS_V4");
+    }
+
+    /// The same for IPv6.
+    pub fn set_flow_v6(&mut self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>) {
+        self.memory.v6.flows.insert(*key, *flow);
+        self.hash(spec::FLOWS_V6.name).insert(*key, *flow, 0).expect("FLOWS_V6");
+    }
+
+    /// Empties the half-open tables of the kernel.
+    pub fn forget_embryos(&mut self) -> anyhow::Result<()> {
+        forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(self.hash(spec::EMBRYOS_V4.name))?;
+        forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(self.hash(spec::EMBRYOS_V6.name))
     }
 
     /// The index of a device.
@@ -345,7 +386,6 @@ impl Oracle {
     fn run_kernel(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut out = vec![0; frame.len() + 256];
         let context = match hook {
-            // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
             Hook::Xdp => words(&[(1, frame.len() as u32), (3, ifindex)], 6),
             // struct __sk_buff: ifindex is its eleventh word; 192 bytes in all.
             Hook::Ingress | Hook::Egress => words(&[(10, ifindex)], 48),
@@ -430,6 +470,14 @@ impl Oracle {
 
 fn dump<K: aya::Pod + Eq + Hash, V: aya::Pod>(map: HashMap<&mut MapData, K, V>) -> StdHashMap<K, V> {
     map.iter().map(|entry| entry.expect("a map that nobody else changes")).collect()
+}
+
+fn forget<K: aya::Pod, V: aya::Pod>(mut map: HashMap<&mut MapData, K, V>) -> anyhow::Result<()> {
+    let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+    for key in keys {
+        map.remove(&key)?;
+    }
+    Ok(())
 }
 
 /// A context of `len` words that are zero but for some.

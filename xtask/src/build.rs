@@ -11,7 +11,8 @@ use crate::{linker, run, setup};
 const BPF_TARGET: &str = "bpfel-unknown-none";
 
 /// Debug info becomes BTF, without which the kernel neither shows the maps' types nor relocates anything.
-const BPF_FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf";
+/// bpf-linker's default, expanding memcpy in order, makes calls of byte loops out of memset and memmove.
+const BPF_FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order";
 
 /// Arguments of the task.
 #[derive(clap::Args)]

@@ -28,6 +28,15 @@ pub struct Ports {
     pub dport: Be16,
 }
 
+impl Ports {
+    /// Both ports as they lie in memory.
+    #[inline(always)]
+    pub const fn to_word(self) -> u32 {
+        // SAFETY: four bytes without padding.
+        unsafe { core::mem::transmute::<Self, u32>(self) }
+    }
+}
+
 /// A struct that may be laid over packet bytes.
 ///
 /// # Safety
