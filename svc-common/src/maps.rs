@@ -421,7 +421,7 @@ pub mod spec {
         /// Selection index -> [`super::Selection`]. Memory-mapped by the agent.
         SELECTIONS = 65_536, layout 1;
         /// Row index -> [`super::SlotRow`]. Memory-mapped by the agent.
-        SLOTS = 524_288, layout 1;
+        SLOTS = 1_048_576, layout 1;
         /// Backend id -> [`super::Backend`]. Memory-mapped by the agent.
         BACKENDS_V4 = 131_072, layout 1;
         /// The same for IPv6.
