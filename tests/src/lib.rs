@@ -1,5 +1,31 @@
-//! The harness of the integration tests.
+//! The harness of the integration tests: worlds of network namespaces, servers and clients in them, agents, packets.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use svc_tests::{agent::Agent, client, manifest::Service, topology::{Shape, World}};
+//!
+//! let world = World::build(Shape::default())?;
+//! let _servers = world.start_servers()?;
+//! let agent = Agent::start(world.node(0)?)?;
+//! let web = Service::new("web", 1).http().endpoints(&world.pods);
+//! agent.apply(&[&web])?;
+//! let answer = client::http(&world.pods[0].host.ns, web.cluster(80)[0])?;
+//! assert!(answer.pod.starts_with("pod-"));
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod agent;
+pub mod answer;
 pub mod bench;
+pub mod binaries;
+pub mod client;
+pub mod load;
+pub mod manifest;
+pub mod need;
+pub mod netns;
 pub mod oracle;
 pub mod packet;
+pub mod scratch;
+pub mod server;
+pub mod topology;

@@ -1,0 +1,320 @@
+//! `svc-agent` processes as guards, each with its own manifests, pins and control socket.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use svc_agent::control::api::{Backend, BackendState, Device, Flow, List, Service as ShownService, Status, TcKind};
+
+use crate::binaries;
+use crate::manifest::Service;
+use crate::netns::Netns;
+use crate::scratch;
+use crate::topology::Host;
+
+/// How long an agent may take for anything it is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An agent on a node. When dropped, it is killed and its pins are removed.
+#[derive(Debug)]
+pub struct Agent {
+    child: Option<Child>,
+    ns: Netns,
+    node: String,
+    args: Vec<String>,
+    /// Manifests, control socket and log.
+    dir: tempfile::TempDir,
+    pin_dir: PathBuf,
+}
+
+impl Agent {
+    /// Starts an agent on a node and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub fn start(node: &Host) -> Result<Self> {
+        Self::start_with(node, &[])
+    }
+
+    /// The same, with further arguments.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub fn start_with(node: &Host, args: &[&str]) -> Result<Self> {
+        let mut agent = Self::prepare(node, args)?;
+        agent.spawn()?;
+        agent.wait_until_ready()?;
+        Ok(agent)
+    }
+
+    /// All that an agent needs, but not the process: for manifests that are to be there from the start.
+    ///
+    /// # Errors
+    /// If its directory cannot be made.
+    pub fn prepare(node: &Host, args: &[&str]) -> Result<Self> {
+        let name = scratch::name();
+        let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
+        std::fs::create_dir(dir.path().join("manifests"))?;
+        Ok(Self {
+            child: None,
+            ns: Netns::open(node.ns.name())?,
+            node: node.name.clone(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            dir,
+            pin_dir: scratch::pin_dir(&name),
+        })
+    }
+
+    /// Starts the process; also after [`Agent::kill`], to see what it makes of what it finds.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = binaries::command("svc-agent")?;
+        command.arg("run").arg("--manifests").arg(self.manifests()).arg("--socket").arg(self.socket());
+        command.arg("--pin-dir").arg(&self.pin_dir).args(["--node-name", &self.node]);
+        // Small tables: many agents run at once, and the kernel allocates them whole.
+        command.args(["--max-flows", "16384"]).args(&self.args);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(self.ns.spawn(&mut command).context("cannot start svc-agent")?);
+        Ok(())
+    }
+
+    /// Waits until it has read all manifests, written the maps and attached to the devices.
+    ///
+    /// # Errors
+    /// If that takes too long, or it ends.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ready = self.status().is_ok_and(|status| {
+                let attached = status.devices.iter().any(|device| device.tc.kind != TcKind::Off);
+                status.sync.complete && status.sync.last_success_seconds_ago.is_some() && attached
+            });
+            if ready {
+                return Ok(());
+            }
+            let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if let Some(status) = ended {
+                bail!("svc-agent ended with {status}; its log:\n{}", self.log_tail());
+            }
+            if Instant::now() > deadline {
+                bail!("svc-agent is not ready after {PATIENCE:?}: {:?}; its log:\n{}", self.status(), self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Kills the process as a crash would; everything that is pinned stays.
+    ///
+    /// # Errors
+    /// If it was not running.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent is not running")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Kills it, starts it again and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.spawn()?;
+        self.wait_until_ready()
+    }
+
+    /// Writes these Services and waits until the maps have them and no others' endpoints.
+    ///
+    /// # Errors
+    /// If the agent does not get there.
+    pub fn apply(&self, services: &[&Service]) -> Result<()> {
+        for service in services {
+            self.write(&format!("{}.yaml", service.name), &service.yaml())?;
+        }
+        for service in services {
+            self.wait_for_service(service)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a file into the manifests directory, as a whole.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+        let draft = self.dir.path().join(file);
+        std::fs::write(&draft, text)?;
+        std::fs::rename(&draft, self.manifests().join(file))?;
+        Ok(())
+    }
+
+    /// Removes a file from the manifests directory.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn remove(&self, file: &str) -> Result<()> {
+        Ok(std::fs::remove_file(self.manifests().join(file))?)
+    }
+
+    /// Waits until the maps have a Service's frontends, and exactly its endpoints.
+    ///
+    /// # Errors
+    /// If the agent does not get there.
+    pub fn wait_for_service(&self, service: &Service) -> Result<()> {
+        let wanted = service.ready_backends();
+        self.wait(&format!("service {} with {wanted:?}", service.name), |agent| {
+            let shown = agent.services()?.into_iter().find(|shown| shown.name == service.name);
+            let ports = shown.map_or(0, |shown| shown.ports.len());
+            // Each port is there once for each family.
+            Ok(ports == 2 * service.ports.len() && agent.ready_backends(&service.name)? == wanted)
+        })
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Errors
+    /// If it never is.
+    pub fn wait(&self, what: &str, is_so: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let result = is_so(self);
+            if matches!(result, Ok(true)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let status = self.status().map(|status| format!("{:?}", status.sync));
+                bail!("waited in vain for {what}: {result:?}; {status:?}; the agent's log:\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The agent at a glance.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self) -> Result<Status> {
+        self.get("/v1/status")
+    }
+
+    /// Services as resolved.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn services(&self) -> Result<Vec<ShownService>> {
+        Ok(self.get::<List<_>>("/v1/services")?.items)
+    }
+
+    /// Backends of one Service as they lie in the maps.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn backends(&self, service: &str) -> Result<Vec<Backend>> {
+        Ok(self.get::<List<_>>(&format!("/v1/backends?service={service}"))?.items)
+    }
+
+    /// Network devices.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        Ok(self.get::<List<_>>("/v1/devices")?.items)
+    }
+
+    /// Live connections, as `svcctl get flows` shows them.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn flows(&self) -> Result<Vec<Flow>> {
+        let output = self.svcctl()?.args(["get", "flows", "-o", "json"]).output()?;
+        if !output.status.success() {
+            bail!("svcctl get flows: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice::<List<_>>(&output.stdout)?.items)
+    }
+
+    /// `svcctl` with this agent's socket.
+    ///
+    /// # Errors
+    /// If it has not been built.
+    pub fn svcctl(&self) -> Result<Command> {
+        let mut command = binaries::command("svcctl")?;
+        command.arg("--socket").arg(self.socket());
+        Ok(command)
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    /// The directory of manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.dir.path().join("manifests")
+    }
+
+    /// Where maps and links are pinned.
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// The end of what the agent said.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn ready_backends(&self, service: &str) -> Result<BTreeSet<SocketAddr>> {
+        let ready = self.backends(service)?.into_iter().filter(|backend| backend.state == BackendState::Ready);
+        Ok(ready.map(|backend| SocketAddr::new(backend.address, backend.port)).collect())
+    }
+
+    /// One request to the control socket. HTTP/1.0 is answered without chunks.
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let mut stream = UnixStream::connect(self.socket()).context("cannot connect to the control socket")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no body")?;
+        if head.split(' ').nth(1) != Some("200") {
+            bail!("{path}: {answer}");
+        }
+        serde_json::from_str(body).with_context(|| format!("{path}: {body}"))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the agent on {} said:\n{}", self.node, self.log_tail());
+        }
+        // Unlinking a pinned link detaches its program.
+        let _ = std::fs::remove_dir_all(&self.pin_dir);
+    }
+}

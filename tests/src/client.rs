@@ -1,0 +1,223 @@
+//! Clients in namespaces: one question, a connection that is asked again and again, a download that is verified.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::answer::{Answer, pattern};
+use crate::netns::Netns;
+
+/// How long a client waits before it calls it a failure.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A transport protocol, with the way to ask one question over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// One connection each time.
+    Tcp,
+    /// One socket each time.
+    Udp,
+}
+
+impl Transport {
+    /// Both, for what is to be tried with both.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Asks from a fresh source port.
+    ///
+    /// # Errors
+    /// If there is no answer, or one from elsewhere than was asked.
+    pub fn ask(self, ns: &Netns, to: SocketAddr, text: &str) -> Result<Answer> {
+        match self {
+            Self::Tcp => TcpClient::connect(ns, to)?.ask(text),
+            Self::Udp => UdpClient::open(ns, to.is_ipv4(), 0)?.ask(to, text),
+        }
+    }
+}
+
+/// A TCP connection to the service that answers lines.
+#[derive(Debug)]
+pub struct TcpClient {
+    stream: BufReader<TcpStream>,
+}
+
+impl TcpClient {
+    /// Connects from inside a namespace.
+    ///
+    /// # Errors
+    /// If nobody answers in time.
+    pub fn connect(ns: &Netns, to: SocketAddr) -> Result<Self> {
+        let stream = connect(ns, to)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Says a line and reads the answer.
+    ///
+    /// # Errors
+    /// If there is none, or not to this line.
+    pub fn ask(&mut self, text: &str) -> Result<Answer> {
+        let peer = self.stream.get_ref().peer_addr()?;
+        let mut line = String::new();
+        let exchange = self.stream.get_mut().write_all(format!("{text}\n").as_bytes());
+        exchange
+            .and_then(|()| self.stream.read_line(&mut line))
+            .with_context(|| format!("no answer of {peer} over TCP"))?;
+        checked(&line, text).with_context(|| format!("answer of {peer} over TCP"))
+    }
+
+    /// Its own address.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn local(&self) -> Result<SocketAddr> {
+        Ok(self.stream.get_ref().local_addr()?)
+    }
+}
+
+/// A UDP socket, not connected, so that it sees who really answers.
+#[derive(Debug)]
+pub struct UdpClient {
+    socket: UdpSocket,
+}
+
+impl UdpClient {
+    /// Opens a socket inside a namespace, at a port or at any.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn open(ns: &Netns, v4: bool, port: u16) -> Result<Self> {
+        let any: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = ns.run(|| UdpSocket::bind((any, port))).flatten().context("cannot open a UDP socket")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends a datagram and reads the answer, which must come from where the question went (B10).
+    ///
+    /// # Errors
+    /// If there is none, or from elsewhere, or not to this question.
+    pub fn ask(&mut self, to: SocketAddr, text: &str) -> Result<Answer> {
+        self.socket.send_to(text.as_bytes(), to)?;
+        let mut buffer = [0; 2048];
+        loop {
+            let (len, from) =
+                self.socket.recv_from(&mut buffer).with_context(|| format!("no answer of {to} over UDP"))?;
+            if from != to {
+                bail!("asked {to} over UDP, but {from} answered");
+            }
+            let line = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()).into_owned();
+            match checked(&line, text) {
+                // A late answer to an earlier question of this socket.
+                Err(_) if line.contains(" saw ") => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits a short while for an answer that would be wrong.
+    ///
+    /// # Errors
+    /// If one comes.
+    pub fn expect_silence(&self, wait: Duration) -> Result<()> {
+        self.socket.set_read_timeout(Some(wait))?;
+        let mut buffer = [0; 2048];
+        let heard = self.socket.recv_from(&mut buffer);
+        self.socket.set_read_timeout(Some(PATIENCE))?;
+        match heard {
+            Ok((len, from)) => bail!("unexpected answer of {len} bytes from {from}"),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Its port.
+    ///
+    /// # Errors
+    /// If the socket is broken.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.socket.local_addr()?.port())
+    }
+}
+
+/// Asks the HTTP server who it is, over a connection of its own.
+///
+/// # Errors
+/// If there is no answer, or not a good one.
+pub fn http(ns: &Netns, to: SocketAddr) -> Result<Answer> {
+    let mut body = Vec::new();
+    request(connect(ns, to)?, "/", |piece| {
+        body.extend_from_slice(piece);
+        Ok(())
+    })?;
+    String::from_utf8_lossy(&body).parse::<Answer>().map_err(anyhow::Error::msg)
+}
+
+/// Downloads and verifies each byte; returns how many came. `rate` is in bytes per second.
+///
+/// # Errors
+/// If the connection breaks, bytes are wrong, or too few come.
+pub fn download(stream: TcpStream, bytes: u64, rate: Option<u64>) -> Result<u64> {
+    let mut offset = 0u64;
+    let rate = rate.map(|rate| format!("&rate={rate}")).unwrap_or_default();
+    request(stream, &format!("/download?bytes={bytes}{rate}"), |piece| {
+        for &byte in piece {
+            if byte != pattern(offset) {
+                bail!("byte {offset} of the download is wrong");
+            }
+            offset += 1;
+        }
+        Ok(())
+    })?;
+    if offset != bytes {
+        bail!("the download ended after {offset} of {bytes} bytes");
+    }
+    Ok(offset)
+}
+
+/// Opens a TCP connection from inside a namespace.
+///
+/// # Errors
+/// If nobody answers in time.
+pub fn connect(ns: &Netns, to: SocketAddr) -> Result<TcpStream> {
+    let stream = ns
+        .run(|| TcpStream::connect_timeout(&to, PATIENCE))
+        .flatten()
+        .with_context(|| format!("cannot connect to {to} from {}", ns.name()))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends one request in HTTP/1.0, which is answered without chunks, and hands on the body as it comes.
+fn request(mut stream: TcpStream, path: &str, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let peer = stream.peer_addr()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: test\r\n\r\n")?;
+    let mut reader = BufReader::new(stream);
+    let mut status = String::new();
+    reader.read_line(&mut status).with_context(|| format!("no answer of {peer} over HTTP"))?;
+    if status.split(' ').nth(1) != Some("200") {
+        bail!("{peer} answered `{}`", status.trim_end());
+    }
+    let mut header = String::new();
+    while reader.read_line(&mut header)? > 0 && !header.trim_end().is_empty() {
+        header.clear();
+    }
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let len = reader.read(&mut buffer).with_context(|| format!("the answer of {peer} broke off"))?;
+        if len == 0 {
+            return Ok(());
+        }
+        take(buffer.get(..len).unwrap_or_default())?;
+    }
+}
+
+fn checked(line: &str, text: &str) -> Result<Answer> {
+    let answer: Answer = line.parse().map_err(anyhow::Error::msg)?;
+    if answer.text != text {
+        bail!("said `{text}`, was answered `{}`", line.trim_end());
+    }
+    Ok(answer)
+}
