@@ -20,6 +20,7 @@ pub mod answer;
 pub mod bench;
 pub mod binaries;
 pub mod client;
+pub mod demo;
 pub mod load;
 pub mod manifest;
 pub mod need;
