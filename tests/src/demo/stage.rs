@@ -44,6 +44,8 @@ impl Stage {
         for (name, pod) in SERVERS.iter().zip(&stage.world.pods) {
             let mut server = binaries::command("svc-testpod")?;
             server.args(["--stay", "--name", name, "--http", &HTTP.to_string(), "--echo", &ECHO.to_string()]);
+            // Whoever reads the demo's output must not wait for servers that stay up.
+            server.stderr(Stdio::null());
             stage.servers.push(spawn_detached(&pod.host, &mut server, Stdio::null())?);
         }
         let manifests = manifests();
