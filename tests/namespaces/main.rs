@@ -1,3 +1,14 @@
 //! Real sockets in network namespaces: each file is a feature, each test a sentence that begins with its behaviour.
+//!
+//! Most tests run in several [`cluster::Setting`]s: what holds must hold whichever hook sees the packet first.
 
+mod churn;
+mod cluster;
+mod cluster_ip;
+mod devices;
+mod external;
+mod hairpin;
 mod harness;
+mod host_network;
+mod node_port;
+mod restart;

@@ -134,6 +134,18 @@ impl Agent {
         self.wait_until_ready()
     }
 
+    /// Removes everything that the agent has pinned, as `svc-agent cleanup` does.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn cleanup(&self) -> Result<()> {
+        let output = binaries::command("svc-agent")?.arg("cleanup").arg("--pin-dir").arg(&self.pin_dir).output()?;
+        if !output.status.success() {
+            bail!("svc-agent cleanup: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
     /// Writes these Services and waits until the maps have them and no others' endpoints.
     ///
     /// # Errors

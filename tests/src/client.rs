@@ -2,9 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::sockopt::{ReceiveTimeout, ReuseAddr, SendTimeout};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::answer::{Answer, pattern};
 use crate::netns::Netns;
@@ -49,8 +53,7 @@ impl TcpClient {
     /// # Errors
     /// If nobody answers in time.
     pub fn connect(ns: &Netns, to: SocketAddr) -> Result<Self> {
-        let stream = connect(ns, to)?;
-        Ok(Self { stream: BufReader::new(stream) })
+        connect(ns, to).map(Self::from)
     }
 
     /// Says a line and reads the answer.
@@ -73,6 +76,12 @@ impl TcpClient {
     /// If the connection is gone.
     pub fn local(&self) -> Result<SocketAddr> {
         Ok(self.stream.get_ref().local_addr()?)
+    }
+}
+
+impl From<TcpStream> for TcpClient {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 }
 
@@ -188,6 +197,25 @@ pub fn connect(ns: &Netns, to: SocketAddr) -> Result<TcpStream> {
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// The same, from a source port that the caller chooses.
+///
+/// # Errors
+/// If the port is taken or nobody answers.
+pub fn connect_from(ns: &Netns, port: u16, to: SocketAddr) -> Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let open = || {
+        let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, ReuseAddr, &true)?;
+        setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(3000))?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(3000))?;
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
+        socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+        Ok(TcpStream::from(socket))
+    };
+    ns.run(open).flatten().with_context(|| format!("cannot connect to {to} from port {port} of {}", ns.name()))
 }
 
 /// Sends one request in HTTP/1.0, which is answered without chunks, and hands on the body as it comes.
