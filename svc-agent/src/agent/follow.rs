@@ -89,6 +89,8 @@ impl Follower {
     pub async fn run(mut self) {
         let mut neighbours = Neighbours::default();
         refresh_neighbours(&mut neighbours, &self.netlink).await;
+        // Routes and neighbours may have changed while no agent was there to see it.
+        self.epoch.raise();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -141,6 +143,7 @@ impl Follower {
     fn publish(&self, addresses: &[IpAddr]) {
         let entries = self.devices.entries();
         let mut warnings = host::warnings(addresses, self.snat_ports);
+        warnings.extend(self.devices.missing().map(str::to_owned));
         for entry in entries.values() {
             if entry.class.managed() && entry.tc.kind == TcKind::Off && !entry.tc.reason.is_empty() {
                 warnings.push(format!("nothing is attached to `{}`: {}", entry.link.name, entry.tc.reason));

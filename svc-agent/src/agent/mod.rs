@@ -42,6 +42,7 @@ use crate::expire;
 use crate::flows::Tables;
 use crate::reconcile::Reconciler;
 use crate::resolve::{Node, Policy};
+use crate::sys::bpf;
 
 /// How often the flow tables are swept.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -56,19 +57,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let object = datapath::object()?;
     // First of all: says in a word what is wrong with most first attempts.
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "svc-agent run needs root, to load programs and pin maps");
+    bpf::lift_memory_lock();
     let shutdown = shutdown()?;
     let pins = Arc::new(PinDir::open(&config.pin_dir)?);
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
     let (programs, maps) = Programs::load(&pins, object, Sizes { max_flows: config.max_flows })?;
-    for name in pins.remove_other_layouts(spec::ALL)? {
-        info!(map = name, "removed the pin of a map that this version does not use");
-    }
-    let mut agent = Agent::new(&config, pins, programs, Arc::new(maps))?;
+    let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps))?;
     tokio::pin!(shutdown);
     let mut tasks = JoinSet::new();
     tokio::select! {
         () = &mut shutdown => return Ok(()),
         started = agent.start() => started?,
+    }
+    // Not before: until here the programs of an agent of another version may have been the ones at work.
+    for name in pins.remove_other_layouts(spec::ALL)? {
+        info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
     let Agent { follower, syncer, view, sweeper } = agent;

@@ -42,3 +42,66 @@ pub(super) fn detach(iface: &str) -> Vec<&'static str> {
     let removed = |(hook, name): &(TcAttachType, &'static str)| tc::qdisc_detach_program(iface, *hook, name).is_ok();
     HOOKS.iter().filter(|entry| removed(entry)).map(|(_, name)| *name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::attach::maps::Sizes;
+    use crate::attach::pins::PinDir;
+    use crate::datapath;
+
+    fn run(command: &str) -> String {
+        let mut words = command.split(' ');
+        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Tells the reader and, through a file, `cargo xtask test`.
+    fn skip(reason: &str) {
+        let line = format!("b78_a_successor_replaces_the_filters_instead_of_adding_its_own: {reason}");
+        eprintln!("SKIPPED {line}");
+        if let Some(path) = std::env::var_os("SVC_TEST_SKIPS") {
+            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+            std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).unwrap();
+        }
+    }
+
+    fn filters() -> usize {
+        ["ingress", "egress"]
+            .iter()
+            .map(|hook| run(&format!("tc filter show dev eth0 {hook}")).matches("direct-action").count())
+            .sum()
+    }
+
+    /// Newer kernels have the qdisc as well, so the way for the older ones can be tried on any.
+    #[test]
+    fn b78_a_successor_replaces_the_filters_instead_of_adding_its_own() {
+        let path = PathBuf::from(format!("/sys/fs/bpf/svct-clsact-{}", std::process::id()));
+        let Some((pins, object)) = PinDir::open(&path).ok().zip(datapath::object().ok()) else {
+            skip("needs root, a BPF file system, and the kernel programs (`cargo xtask test`)");
+            return;
+        };
+        let work = move || {
+            // The thread takes its namespace with it.
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            run("ip link add eth0 type veth peer name peer0");
+            for generation in 1..=2 {
+                let (mut programs, _) = Programs::load(&pins, object, Sizes { max_flows: 1_024 }).unwrap();
+                attach(&mut programs, "eth0").unwrap();
+                drop(programs);
+                assert_eq!(filters(), 2, "generation {generation}");
+            }
+            assert_eq!(detach("eth0").len(), 2);
+            assert_eq!(filters(), 0);
+        };
+        let done = std::thread::spawn(work).join();
+        PinDir::open_existing(&path).unwrap().unwrap().remove_all().unwrap();
+        done.unwrap();
+    }
+}

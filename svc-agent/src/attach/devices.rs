@@ -30,6 +30,8 @@ pub struct Devices {
     written: BTreeMap<u32, Device>,
     epoch: Epoch,
     entries: BTreeMap<u32, Entry>,
+    /// Why some device is not in the map.
+    missing: Option<String>,
 }
 
 impl Devices {
@@ -40,15 +42,15 @@ impl Devices {
     pub fn new(patterns: Patterns, xdp_mode: XdpMode, links: Links, maps: &Maps, epoch: Epoch) -> anyhow::Result<Self> {
         let map: BpfHashMap<_, u32, Device> = BpfHashMap::try_from(maps.map(&spec::DEVICES)?)?;
         let written = map.iter().collect::<Result<_, _>>().context("cannot read `DEVICES`")?;
-        Ok(Self { patterns, xdp_mode, links, map, written, epoch, entries: BTreeMap::new() })
+        Ok(Self { patterns, xdp_mode, links, map, written, epoch, entries: BTreeMap::new(), missing: None })
     }
 
     /// Asks the kernel for everything and brings map and programs in line with it. With `attach` false, nothing is
     /// attached or detached: right after a start, no packet shall meet maps that are not filled yet.
     ///
     /// # Errors
-    /// If the kernel does not answer, or the map cannot be written. A device that refuses a program is no error: its
-    /// entry says so.
+    /// If the kernel does not answer. A device that refuses a program, or does not fit into the map, is no error: the
+    /// others are served, and [`Self::entries`] and [`Self::missing`] tell.
     pub async fn sync(&mut self, netlink: &Netlink, pins: &PinDir, attach: bool) -> anyhow::Result<()> {
         let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
         let mut entries = entries(links, &addresses, &self.patterns);
@@ -59,13 +61,13 @@ impl Devices {
             }
         }
         // Before the programs: they look up the device that a packet came from.
-        self.write(&entries)?;
+        self.write(&entries);
         if attach {
             for entry in entries.values_mut() {
                 self.attach(pins, entry);
             }
             self.links.retain(pins, |index| entries.get(&index).is_some_and(Entry::managed))?;
-            self.write(&entries)?;
+            self.write(&entries);
         }
         self.entries = entries;
         Ok(())
@@ -74,6 +76,11 @@ impl Devices {
     /// The devices with what is attached to them.
     pub fn entries(&self) -> &BTreeMap<u32, Entry> {
         &self.entries
+    }
+
+    /// Why some device is not in the map; packets from and to it are left to the stack.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
     }
 
     /// The node's addresses.
@@ -104,11 +111,12 @@ impl Devices {
     }
 
     /// Writes what differs, and makes the flows check themselves if anything did.
-    fn write(&mut self, entries: &BTreeMap<u32, Entry>) -> anyhow::Result<()> {
+    fn write(&mut self, entries: &BTreeMap<u32, Entry>) {
         let wanted: BTreeMap<u32, Device> =
             entries.iter().filter_map(|(index, entry)| Some((*index, entry.value()?))).collect();
+        self.missing = None;
         if wanted == self.written {
-            return Ok(());
+            return;
         }
         let gone: Vec<u32> = self.written.keys().filter(|index| !wanted.contains_key(index)).copied().collect();
         for index in gone {
@@ -118,15 +126,21 @@ impl Devices {
             self.written.remove(&index);
         }
         for (index, device) in wanted {
-            if self.written.get(&index) != Some(&device) {
-                self.map
-                    .insert(index, device, 0)
-                    .with_context(|| format!("cannot write device {index} to `DEVICES`"))?;
-                self.written.insert(index, device);
+            if self.written.get(&index) == Some(&device) {
+                continue;
+            }
+            match self.map.insert(index, device, 0) {
+                Ok(()) => {
+                    self.written.insert(index, device);
+                }
+                Err(error) => {
+                    let name = entries.get(&index).map_or("", |entry| &entry.link.name);
+                    let error = anyhow::Error::from(error);
+                    self.missing = Some(format!("cannot write `{name}` to `DEVICES`: {error:#}"));
+                }
             }
         }
         self.epoch.raise();
-        Ok(())
     }
 }
 

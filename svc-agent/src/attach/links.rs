@@ -16,7 +16,8 @@ use super::pins::PinDir;
 use super::programs::Programs;
 use super::xdp::{Attempt, Choice, Place};
 use crate::datapath::program;
-use crate::sys::bpf::{self, Hook};
+use crate::sys::bpf;
+use crate::sys::link::{self as sys_link, Hook};
 
 /// How XDP is attached to a device, and why so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Links {
         // Replies must find their way back before the first request is translated: egress first.
         for (hook, name) in [(Hook::TcEgress, program::TC_EGRESS), (Hook::TcIngress, program::TC_INGRESS)] {
             let runs_here = |program_id| {
-                bpf::tcx_program_ids(link.index, hook).is_ok_and(|programs| programs.contains(&program_id))
+                sys_link::tcx_program_ids(link.index, hook).is_ok_and(|programs| programs.contains(&program_id))
             };
             if let Err(error) = self.ensure(pins, link, hook, name, 0, runs_here) {
                 return TcState { kind: TcKind::Off, reason: format!("{error:#}") };
@@ -154,7 +155,7 @@ impl Links {
             },
         };
         if let Some(fd) = held {
-            let info = bpf::link_info(fd.as_fd()).ok().filter(|info| info.is_at(hook, link.index));
+            let info = sys_link::info(fd.as_fd()).ok().filter(|info| info.is_at(hook, link.index));
             if let Some(info) = info {
                 if !runs_here(info.program_id) {
                     return Err(Refused::Other(anyhow::anyhow!(
@@ -163,7 +164,7 @@ impl Links {
                     )));
                 }
                 if info.program_id != program.id {
-                    bpf::link_update(fd.as_fd(), &program.fd)
+                    sys_link::update(fd.as_fd(), &program.fd)
                         .with_context(|| format!("cannot update the link `{}`", pin.display()))?;
                     info!(iface = link.name, hook = ?hook, link = info.id, "updated the program in place");
                 }
@@ -177,7 +178,7 @@ impl Links {
             pins.remove(&pin).map_err(anyhow::Error::from)?;
             info!(iface = link.name, hook = ?hook, "removed the dead link of a device that is gone, or that somebody detached");
         }
-        let fd = bpf::link_create(&program.fd, link.index, hook, flags)
+        let fd = sys_link::create(&program.fd, link.index, hook, flags)
             .map_err(|error| Refused::of_create(error, &link.name, hook))?;
         // An attachment that is not pinned would die with the process: no pin, no attachment.
         bpf::pin(fd.as_fd(), &pin).with_context(|| format!("cannot pin `{}`", pin.display()))?;
@@ -238,7 +239,7 @@ impl Refused {
 /// Whether there are tcx links: older kernels do not know the hook's number.
 pub(super) fn kernel_has_tcx() -> bool {
     const LOOPBACK: u32 = 1;
-    match bpf::tcx_program_ids(LOOPBACK, Hook::TcIngress) {
+    match sys_link::tcx_program_ids(LOOPBACK, Hook::TcIngress) {
         Err(error) => error.raw_os_error() != Some(libc::EINVAL),
         Ok(_) => true,
     }

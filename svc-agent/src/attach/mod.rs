@@ -4,6 +4,7 @@ pub mod classes;
 pub mod cleanup;
 mod clsact;
 pub mod devices;
+pub mod guard;
 pub mod links;
 pub mod maps;
 pub mod netlink;

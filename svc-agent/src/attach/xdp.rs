@@ -5,7 +5,7 @@ use std::fmt;
 use super::classes::Class;
 use crate::config::XdpMode;
 use crate::datapath::program;
-use crate::sys::bpf::xdp_flags;
+use crate::sys::link::xdp_flags;
 
 /// Where XDP runs on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,14 +68,12 @@ pub enum ConfigError {
         expected: String,
     },
     /// A value that has no default.
-    #[error("`{key}` is not set: give --{key}, {variable} or `{key}` in the file of --config; {remedy}")]
+    #[error("`{key}` is not set: give --{key}, {variable} or `{key}` in the file of --config")]
     Missing {
         /// The key.
         key: &'static str,
         /// Its environment variable.
         variable: &'static str,
-        /// What it is for.
-        remedy: &'static str,
     },
 }
 
@@ -91,7 +89,7 @@ impl Config {
     fn from_values(values: &Values) -> Result<Self, ConfigError> {
         let node_name = match values.get(&keys::NODE_NAME) {
             Some((name, _)) => name.to_owned(),
-            None => value::host_name().ok_or_else(|| missing(&keys::NODE_NAME, "the host name cannot be read"))?,
+            None => value::host_name().ok_or_else(|| missing(&keys::NODE_NAME))?,
         };
         Ok(Self {
             manifests: required(values, &keys::MANIFESTS)?.into(),
@@ -133,11 +131,11 @@ fn text(values: &Values, key: &Key) -> Option<String> {
 }
 
 fn required(values: &Values, key: &Key) -> Result<String, ConfigError> {
-    text(values, key).ok_or_else(|| missing(key, key.help))
+    text(values, key).ok_or_else(|| missing(key))
 }
 
-fn missing(key: &Key, remedy: &'static str) -> ConfigError {
-    ConfigError::Missing { key: key.name, variable: key.variable, remedy }
+fn missing(key: &Key) -> ConfigError {
+    ConfigError::Missing { key: key.name, variable: key.variable }
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn wrong(found: &str, origin: &Origin, expected: impl Into<String>) -> ConfigErr
 }
 
 fn required<'a>(values: &'a Values, key: &Key) -> Result<(&'a str, &'a Origin), ConfigError> {
-    values.get(key).ok_or_else(|| super::missing(key, key.help))
+    values.get(key).ok_or_else(|| super::missing(key))
 }
 
 /// A value whose type says what it expects.

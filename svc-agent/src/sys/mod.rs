@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod bpf;
 pub mod ethtool;
+pub mod link;
 pub mod mmap;
 pub mod rcu;
 pub mod socket;

@@ -38,6 +38,13 @@ fn a_pin_directory_that_others_could_have_made_is_refused_and_left_alone() {
     let ordinary = world.files.path().join("pins");
     assert!(world.refusal(&["--pin-dir", ordinary.to_str().unwrap()]).contains("not on a BPF file system"));
 
+    let parent = Path::new(BPF_FS).join(format!("{}-parent", world.name));
+    fs::create_dir(&parent).unwrap();
+    chown(&parent, Some(65_534), None).unwrap();
+    let text = world.refusal(&["--pin-dir", parent.join("pins").to_str().unwrap()]);
+    fs::remove_dir(&parent).unwrap();
+    assert!(text.contains("holds the pin directory") && text.contains("uid 65534"), "{text}");
+
     // What is safe is used, and a directory below it is looked at as well.
     make().unwrap();
     fs::create_dir(directory.join("v1")).unwrap();

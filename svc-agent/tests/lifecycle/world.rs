@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::MapInfo;
 use nix::sys::statfs::{FsType, statfs};
-use svc_agent::sys::bpf::{self, LinkInfo};
+use svc_agent::sys::bpf;
+use svc_agent::sys::link::{self, LinkInfo};
 
 pub const BPF_FS: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
@@ -161,7 +162,7 @@ impl World {
     pub fn link(&self, device: &str, hook: &str) -> LinkInfo {
         let pin = self.link_pin(device, hook);
         let link = bpf::open_pin(&pin).unwrap_or_else(|error| panic!("{}: {error}", pin.display()));
-        bpf::link_info(link.as_fd()).unwrap()
+        link::info(link.as_fd()).unwrap()
     }
 }
 

@@ -1,76 +1,20 @@
 //! The real maps: arrays through shared memory, hash maps by system call.
 
-use std::sync::Arc;
+mod arrays;
+mod epoch;
+
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
-use svc_common::maps::{
-    Backend, Config, Frontend, FrontendKey, MapSpec, MapType, Selection, ServiceCounters, SlotRow, backend_flags, spec,
-};
+use svc_common::maps::{Backend, Frontend, FrontendKey, Selection, ServiceCounters, SlotRow, spec};
 
+use self::arrays::{map_array, outside, read_backends, read_value, set_backend};
+pub use self::epoch::Epoch;
 use super::{AnyBackend, AnyFrontendKey, ApplyError, Capacities, MapContents, MapOp, Store};
 use crate::attach::maps::Maps;
 use crate::sys::mmap::MappedArray;
 use crate::sys::rcu;
-
-/// Words of a value in the order of memory.
-fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
-    bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word))
-}
-
-fn map_array<V>(maps: &Maps, map: &MapSpec) -> anyhow::Result<MappedArray> {
-    MappedArray::new(maps.data(map)?.fd(), size_of::<V>(), maps.capacity(map)?)
-        .with_context(|| format!("cannot map `{}` into memory", map.name))
-}
-
-fn outside(map: &MapSpec, index: u32) -> anyhow::Error {
-    anyhow::anyhow!("`{}` has no element {index}", map.name)
-}
-
-/// `CONFIG`, whose epoch is raised by several parts of the agent.
-#[derive(Clone, Debug)]
-pub struct Epoch(Arc<MappedArray>);
-
-impl Epoch {
-    /// Maps `CONFIG` and writes the ports for source NAT. The epoch of a new map starts at `start`, so that no flow that
-    /// is older than the map looks current.
-    ///
-    /// # Errors
-    /// If the map cannot be mapped.
-    pub fn new(maps: &Maps, ports: std::ops::RangeInclusive<u16>, start: u32) -> anyhow::Result<Self> {
-        let array = map_array::<Config>(maps, &spec::CONFIG)?;
-        let config = Config { epoch: start.max(1), snat_port_min: *ports.start(), snat_port_max: *ports.end() };
-        let mut values = words(config.bytes());
-        let (Some(epoch), Some(ports)) = (values.next(), values.next()) else {
-            anyhow::bail!("`CONFIG` has another layout than expected");
-        };
-        // Both ports are one word: no packet sees the first of one range and the last of another.
-        array.word(0, 1).context("`CONFIG` is empty")?.store(ports, Ordering::Relaxed);
-        let epoch_word = array.word(0, 0).context("`CONFIG` is empty")?;
-        // Zero means that the map is new; anything else is an epoch that flows may carry.
-        let _adopted = epoch_word.compare_exchange(0, epoch, Ordering::Release, Ordering::Relaxed);
-        Ok(Self(Arc::new(array)))
-    }
-
-    /// Makes every flow check itself with its next packet.
-    pub fn raise(&self) {
-        if let Some(epoch) = self.0.word(0, 0) {
-            // Release: what was written before is seen by whoever sees the new epoch.
-            let _before = epoch.fetch_update(Ordering::Release, Ordering::Relaxed, |now| Some(next_epoch(now)));
-        }
-    }
-
-    /// The epoch.
-    pub fn current(&self) -> u32 {
-        self.0.word(0, 0).map_or(0, |epoch| epoch.load(Ordering::Relaxed))
-    }
-}
-
-/// Zero means "never checked" in a flow, so it is no epoch.
-const fn next_epoch(now: u32) -> u32 {
-    if now == u32::MAX { 1 } else { now + 1 }
-}
 
 /// [`Store`] over the pinned maps.
 pub struct KernelStore {
@@ -206,51 +150,6 @@ fn if_present(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-/// Writes a backend so that nobody takes a half-written one for a whole one: while its address changes, its flags are
-/// zero, which means that the id is free.
-fn set_backend<A: Copy>(array: &MappedArray, map: &MapSpec, id: u32, value: &Backend<A>) -> anyhow::Result<()>
-where
-    Backend<A>: MapType,
-{
-    // `flags` shares its word with `port`.
-    let flags_at = std::mem::offset_of!(Backend<A>, flags) / 4;
-    let word = |at| array.word(id, at).ok_or_else(|| outside(map, id));
-    let flags_word = word(flags_at)?;
-    let new: Vec<u32> = words(value.bytes()).collect();
-    let same_target = (0..new.len())
-        .filter(|at| *at != flags_at)
-        .all(|at| word(at).is_ok_and(|word| Some(&word.load(Ordering::Relaxed)) == new.get(at)));
-    if value.flags & backend_flags::PRESENT == 0 || !same_target {
-        flags_word.store(0, Ordering::Release);
-    }
-    for (at, value) in new.iter().enumerate().filter(|(at, _)| *at != flags_at) {
-        word(at)?.store(*value, Ordering::Release);
-    }
-    if let Some(value) = new.get(flags_at) {
-        flags_word.store(*value, Ordering::Release);
-    }
-    Ok(())
-}
-
-/// Every backend that is in use, by id.
-fn read_backends<A: Copy>(array: &MappedArray) -> std::collections::HashMap<u32, Backend<A>>
-where
-    Backend<A>: MapType,
-{
-    (0..array.len())
-        .filter_map(|id| Some((id, read_value::<Backend<A>>(array, id)?)))
-        .filter(|(_, backend)| backend.flags != 0)
-        .collect()
-}
-
-fn read_value<V: MapType>(array: &MappedArray, index: u32) -> Option<V> {
-    let mut bytes = Vec::with_capacity(size_of::<V>());
-    for at in 0..size_of::<V>() / 4 {
-        bytes.extend_from_slice(&array.word(index, at)?.load(Ordering::Relaxed).to_ne_bytes());
-    }
-    V::from_bytes(&bytes)
-}
-
 impl Store for KernelStore {
     fn capacities(&self) -> Capacities {
         self.capacities
@@ -288,31 +187,5 @@ impl Store for KernelStore {
 
     fn settle(&mut self) {
         rcu::wait_for_programs();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use svc_common::net::Be16;
-
-    use super::*;
-
-    #[test]
-    fn an_epoch_is_never_zero() {
-        assert_eq!([1, 41, u32::MAX].map(next_epoch), [2, 42, 1]);
-    }
-
-    #[test]
-    fn a_backend_reads_back_as_written_and_frees_its_id() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(4096).unwrap();
-        let array = MappedArray::new(&file, 12, 8).unwrap();
-        let flags = backend_flags::PRESENT | backend_flags::READY;
-        let backend = Backend { addr: [10, 0, 0, 7], port: Be16::from_host(8080), flags, service: 5 };
-        set_backend(&array, &spec::BACKENDS_V4, 3, &backend).unwrap();
-        assert_eq!(read_backends::<[u8; 4]>(&array), [(3, backend)].into());
-        set_backend(&array, &spec::BACKENDS_V4, 3, &Backend::<[u8; 4]>::default()).unwrap();
-        assert!(read_backends::<[u8; 4]>(&array).is_empty());
-        assert!(set_backend(&array, &spec::BACKENDS_V4, 8, &backend).is_err());
     }
 }

@@ -1,0 +1,179 @@
+//! Whether a pin directory is safe to use.
+//!
+//! A BPF file system is mounted with mode 1777 by default, so any user can make our directory first and later delete what
+//! root pinned in it. Therefore the directory is made with mode 0700, or found to be exactly that, before it is used.
+
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{FsType, statfs};
+
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// Where BPF file systems are mounted by custom.
+const BPF_FS: &str = "/sys/fs/bpf";
+
+/// Why a pin directory was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// There is no BPF file system.
+    #[error(
+        "cannot keep pins in `{}`: it is not on a BPF file system; mount one with `mount -t bpf bpf {BPF_FS}` or give \
+         --pin-dir", path.display()
+    )]
+    NotBpfFs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Somebody else could have made it or could change it.
+    #[error("refusing the pin directory `{}`: {found}, expected {expected}; {remedy}", path.display())]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Another agent uses it.
+    #[error("another svc-agent uses the pin directory `{}`; stop it or give another --pin-dir", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("cannot {what} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Names what was tried and on what.
+pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
+    let path = path.to_owned();
+    move |source| PinError::Io { what, path, source }
+}
+
+/// Where `path` is on a BPF file system: as given, or as the first process sees it.
+///
+/// `ip netns exec` mounts a fresh /sys, which hides the BPF file system from the agent but not from the first process.
+pub(super) fn locate(path: &Path) -> Result<PathBuf, PinError> {
+    let path = find(path)?;
+    if let Some(parent) = path.parent() {
+        let metadata = fs::metadata(parent).map_err(failed("look at", parent))?;
+        check_parent(parent, &metadata)?;
+    }
+    Ok(path)
+}
+
+/// Refuses a directory in which somebody else could replace ours by another.
+fn check_parent(path: &Path, metadata: &Metadata) -> Result<(), PinError> {
+    const STICKY: u32 = 0o1000;
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let mode = metadata.mode();
+    if metadata.uid() == 0 && (mode & WRITABLE_BY_OTHERS == 0 || mode & STICKY != 0) {
+        return Ok(());
+    }
+    let found =
+        format!("it holds the pin directory, belongs to uid {} and has mode {:04o}", metadata.uid(), mode & 0o7777);
+    let remedy =
+        "others could replace the pin directory: give it to root and `chmod 0755` it, or give another --pin-dir";
+    Err(PinError::Unsafe {
+        path: path.to_owned(),
+        found,
+        expected: "a directory of uid 0 that others cannot write to",
+        remedy,
+    })
+}
+
+fn find(path: &Path) -> Result<PathBuf, PinError> {
+    if on_bpf_fs(path) {
+        return Ok(path.to_owned());
+    }
+    let below = path.strip_prefix(BPF_FS).ok();
+    let elsewhere = below.map(|below| Path::new("/proc/1/root").join("sys/fs/bpf").join(below));
+    elsewhere.filter(|path| on_bpf_fs(path)).ok_or_else(|| PinError::NotBpfFs { path: path.to_owned() })
+}
+
+/// Whether the directory that holds `path`, which itself may not exist yet, is on a BPF file system.
+fn on_bpf_fs(path: &Path) -> bool {
+    path.parent().is_some_and(is_bpf_fs)
+}
+
+fn is_bpf_fs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == FsType(BPF_FS_MAGIC))
+}
+
+/// Makes a directory that only root can use, or checks the one that is there.
+pub(super) fn make(path: &Path) -> Result<(), PinError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        // The umask can only have taken bits away.
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("protect", path))?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed("make the directory", path)(error)),
+    }
+    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    check(path, &metadata)
+}
+
+/// Refuses a directory that somebody else made or could write to.
+pub(super) fn check(path: &Path, metadata: &Metadata) -> Result<(), PinError> {
+    let refuse = |found: String, remedy| {
+        Err(PinError::Unsafe { path: path.to_owned(), found, expected: "a directory of uid 0 with mode 0700", remedy })
+    };
+    let kind = metadata.file_type();
+    if kind.is_symlink() {
+        return refuse("it is a symbolic link".into(), "remove it, or give the directory itself with --pin-dir");
+    }
+    if !kind.is_dir() {
+        return refuse("it is not a directory".into(), "remove it, or give another --pin-dir");
+    }
+    if metadata.uid() != 0 {
+        let found = format!("it belongs to uid {}", metadata.uid());
+        return refuse(found, "find out who made it, then remove it with what is in it");
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode != 0o700 {
+        let found = format!("its mode is {mode:04o}");
+        return refuse(found, "look at what is in it, then `chmod 0700` it or remove it");
+    }
+    if !is_bpf_fs(path) {
+        return Err(PinError::NotBpfFs { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// Locks the directory. bpffs directories can be opened and locked like any other.
+pub(super) fn lock(path: &Path) -> Result<Flock<File>, PinError> {
+    let directory = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(failed("open", path))?;
+    Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::Error::EWOULDBLOCK => PinError::InUse { path: path.to_owned() },
+        other => failed("lock", path)(other.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pins::PinDir;
+
+    #[test]
+    fn a_directory_elsewhere_is_refused_with_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = PinDir::open(&directory.path().join("pins")).unwrap_err().to_string();
+        assert!(error.contains("mount -t bpf"), "{error}");
+        assert!(!directory.path().join("pins").exists());
+    }
+}
