@@ -26,8 +26,10 @@ pub struct Tables<F: Family> {
     pub flows_capacity: usize,
     /// `EMBRYOS`. Nothing is evicted: the oracle stays below its size.
     pub embryos: HashMap<Tuple<F::Addr>, Flow<F::Addr>>,
-    /// Destination -> route; what is not here is the stack's.
+    /// Destination -> route.
     pub routes: HashMap<F::Addr, Route>,
+    /// Where everything else goes.
+    pub default_route: Route,
 }
 
 impl<F: Family> Default for Tables<F> {
@@ -39,6 +41,7 @@ impl<F: Family> Default for Tables<F> {
             flows_capacity: usize::MAX,
             embryos: HashMap::new(),
             routes: HashMap::new(),
+            default_route: Route::Stack,
         }
     }
 }
@@ -139,7 +142,7 @@ macro_rules! family {
             }
 
             fn route(&mut self, _src: &$addr, dst: &$addr, _proto: u8, _ifindex: u32) -> Route {
-                self.$tables.routes.get(dst).copied().unwrap_or(Route::Stack)
+                self.$tables.routes.get(dst).copied().unwrap_or(self.$tables.default_route)
             }
 
             fn count(&mut self, reason: Reason) {

@@ -1,6 +1,10 @@
 //! What the pipeline needs of a packet, and the packet as a buffer on the host.
 
-use crate::{reason::Reason, wire::Header};
+use crate::{
+    net::Mac,
+    reason::Reason,
+    wire::{EthHeader, Header},
+};
 
 /// Where a program sees a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,16 @@ pub trait Packet {
     /// [`Reason::Malformed`] if the frame ends before them.
     fn set_addresses<T: Header>(&mut self, offset: usize, addresses: &T) -> Result<(), Reason> {
         *self.header_mut(offset)? = *addresses;
+        Ok(())
+    }
+
+    /// Sets the Ethernet addresses.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before them.
+    fn set_macs(&mut self, dst: Mac, src: Mac) -> Result<(), Reason> {
+        let eth = self.header_mut::<EthHeader>(0)?;
+        (eth.dst, eth.src) = (dst, src);
         Ok(())
     }
 
@@ -115,10 +129,10 @@ mod host {
         }
 
         fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {
-            let bytes = self.bytes_mut().get_mut(patch.offset..patch.offset + 2).ok_or(Reason::Malformed)?;
-            let field = Be16([bytes[0], bytes[1]]);
+            let rest = self.bytes_mut().get_mut(patch.offset..).ok_or(Reason::Malformed)?;
+            let field = rest.first_chunk_mut().ok_or(Reason::Malformed)?;
             let delta = u32::from(patch.addr_delta) + u32::from(patch.port_delta);
-            bytes.copy_from_slice(&csum::apply_l4(field, delta, patch.udp).0);
+            *field = csum::apply_l4(Be16(*field), delta, patch.udp).0;
             Ok(())
         }
 

@@ -330,7 +330,7 @@ fn promote<F: Family, E: Env<F>>(
     match env.lookup_flow(Table::Embryo, partner_key) {
         Some(stored) => {
             *partner = *stored;
-            partner.state |= flow_state::ESTABLISHED | peer_seen;
+            partner.state |= flow_state::ESTABLISHED | flow_state::REPLIED | peer_seen;
         }
         None => flow::init_partner::<F>(partner, partner_key, key, flow),
     }

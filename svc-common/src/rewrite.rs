@@ -7,7 +7,7 @@ use crate::{
     packet::{L4Patch, Packet},
     parse::Parsed,
     reason::Reason,
-    wire::{MacPair, Ports},
+    wire::Ports,
 };
 
 /// Offset of the checksum in a TCP header in bytes.
@@ -27,7 +27,7 @@ pub fn rewrite<F: Family>(pkt: &mut impl Packet, parsed: &Parsed<F::Addr>, flow:
     let l4 = (parsed.l4 & 0x7f) as usize;
     *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
     if flow.flags & flow_flags::HOP_RESOLVED != 0 {
-        *pkt.header_mut(0)? = MacPair { dst: flow.dst_mac, src: flow.src_mac };
+        pkt.set_macs(flow.dst_mac, flow.src_mac)?;
     }
     let udp = parsed.tuple.proto == proto::UDP;
     pkt.patch_l4(L4Patch {

@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
     programs::{SchedClassifier, Xdp},
 };
 use nix::sched::{CloneFlags, unshare};
@@ -60,13 +60,16 @@ const WORLD: &str = "
     neigh add 2001:db8::20 lladdr 02:00:00:00:00:20 dev up0 nud permanent
     route add default via 192.0.2.20 dev up0
     route add default via 2001:db8::20 dev up0
-    route add 10.244.1.5/32 dev wl0
-    route add fd00:244:1::5/128 dev wl0
+    route add 10.244.1.0/24 dev wl0
+    route add fd00:244:1::/64 dev wl0
     neigh add 10.244.1.5 lladdr 02:00:00:00:00:40 dev wl0 nud permanent
     neigh add fd00:244:1::5 lladdr 02:00:00:00:00:40 dev wl0 nud permanent
     route add 10.244.3.0/24 via 192.0.2.30 dev up0
     route add fd00:244:3::/64 via 2001:db8::30 dev up0
 ";
+
+/// Destinations whose router the kernel does not know at first.
+const UNRESOLVED: [&str; 2] = ["10.244.3.5", "fd00:244:3::5"];
 
 /// Size of the flow tables in these tests.
 pub const FLOWS: u32 = 1024;
@@ -182,19 +185,19 @@ impl Oracle {
         self.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999 });
         let router = self.hop(UPLINK, UPLINK_MAC, ROUTER_MAC);
         let pod = self.hop(WORKLOAD, WORKLOAD_MAC, POD_MAC);
-        for outside in ["198.51.100.7", "198.51.100.8", "10.244.2.5", "10.244.2.6", "2001:db8:7::7", "fd00:244:2::5"] {
-            self.set_route(outside, router);
+        self.memory.v4.default_route = router;
+        self.memory.v6.default_route = router;
+        for node in [NODE.0, NODE.1] {
+            self.set_route(node, Route::Stack);
+        }
+        let unknown = NextHop { ifindex: self.ifindex(WORKLOAD), mtu: 1500, ..NextHop::default() };
+        for pod in ["10.244.1.6", "10.244.1.7", "10.244.1.8", "10.244.1.9"] {
+            self.set_route(pod, Route::Via(unknown));
         }
         for inside in ["10.244.1.5", "fd00:244:1::5"] {
             self.set_route(inside, pod);
         }
-        // The kernel has no neighbour for the router of this network.
-        for unresolved in ["10.244.3.5", "fd00:244:3::5"] {
-            self.set_route(
-                unresolved,
-                Route::Via(NextHop { ifindex: self.ifindex(UPLINK), mtu: 1500, ..NextHop::default() }),
-            );
-        }
+        self.unresolve();
     }
 
     /// The loaded programs and maps.
@@ -411,6 +414,85 @@ impl Oracle {
         let result = result.unwrap_or_else(|error| panic!("test run at {hook:?}: {error:?}"));
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)
+    }
+
+    /// Runs a frame through the XDP program for veth alone: the verdict and the frame.
+    pub fn run_veth(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let context = self.xdp_context(UPLINK, frame.len());
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let program: &Xdp = self.kernel.program(datapath::program::XDP_VETH).expect("loaded").try_into().expect("XDP");
+        let result = program.test_run(options).expect("test run");
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+
+    /// The kernel learns the neighbours of the routes that have none, and so does the host.
+    pub fn learn_neighbours(&mut self) {
+        for neighbour in ["192.0.2.30", "2001:db8::30"] {
+            ip(&format!("neigh replace {neighbour} lladdr 02:00:00:00:00:20 dev {UPLINK} nud permanent"));
+        }
+        let router = self.hop(UPLINK, UPLINK_MAC, ROUTER_MAC);
+        for dst in UNRESOLVED {
+            self.set_route(dst, router);
+        }
+    }
+
+    /// The reverse of [`Oracle::learn_neighbours`].
+    pub fn forget_neighbours(&mut self) {
+        for neighbour in ["192.0.2.30", "2001:db8::30"] {
+            ip(&format!("neigh del {neighbour} dev {UPLINK}"));
+        }
+        self.unresolve();
+    }
+
+    fn unresolve(&mut self) {
+        let hop = NextHop { ifindex: self.ifindex(UPLINK), mtu: 1500, ..NextHop::default() };
+        for dst in UNRESOLVED {
+            self.set_route(dst, Route::Via(hop));
+        }
+    }
+
+    /// Empties every table that a history fills, counters included, in both.
+    pub fn reset(&mut self) {
+        self.forget_embryos().expect("EMBRYOS");
+        forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(self.hash(spec::FLOWS_V4.name)).expect("FLOWS_V4");
+        forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(self.hash(spec::FLOWS_V6.name)).expect("FLOWS_V6");
+        forget::<FrontendKey<[u8; 4]>, Frontend>(self.hash(spec::FRONTENDS_V4.name)).expect("FRONTENDS_V4");
+        forget::<FrontendKey<[u8; 16]>, Frontend>(self.hash(spec::FRONTENDS_V6.name)).expect("FRONTENDS_V6");
+        for tables in [&mut self.memory.v4.flows, &mut self.memory.v4.embryos] {
+            tables.clear();
+        }
+        for tables in [&mut self.memory.v6.flows, &mut self.memory.v6.embryos] {
+            tables.clear();
+        }
+        self.memory.v4.frontends.clear();
+        self.memory.v6.frontends.clear();
+        let ids: Vec<_> = self.memory.v4.backends.keys().chain(self.memory.v6.backends.keys()).copied().collect();
+        for id in ids {
+            self.remove_backend(id);
+        }
+        self.next_row = 0;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).expect("the number of CPUs");
+        let mut counters: PerCpuArray<_, u64> =
+            PerCpuArray::try_from(self.kernel.map_mut(spec::COUNTERS.name).expect("COUNTERS")).expect("COUNTERS");
+        for reason in Reason::ALL {
+            let zero = PerCpuValues::try_from(vec![0; cpus]).expect("one value per CPU");
+            counters.set(*reason as u32, zero, 0).expect("COUNTERS");
+        }
+        let map = self.kernel.map_mut(spec::SVC_COUNTERS.name).expect("SVC_COUNTERS");
+        let mut counters: PerCpuArray<_, ServiceCounters> = PerCpuArray::try_from(map).expect("SVC_COUNTERS");
+        for service in self.memory.services.keys() {
+            let zero = PerCpuValues::try_from(vec![ServiceCounters::default(); cpus]).expect("one value per CPU");
+            counters.set(*service, zero, 0).expect("SVC_COUNTERS");
+        }
+        self.memory.counters.clear();
+        self.memory.services.clear();
     }
 
     /// Compares flow tables and counters.

@@ -10,7 +10,7 @@ mod ipv6;
 mod tcp;
 mod udp;
 
-pub use eth::{ETH_LEN, EthHeader, MacPair};
+pub use eth::{ETH_LEN, EthHeader};
 pub use ipv4::Ipv4Header;
 pub use ipv6::{Ipv6Header, ipv6_next};
 pub use tcp::{TcpHeader, tcp_flags};
@@ -53,4 +53,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, MacPair: 12, Ipv4Header: 20, Ipv6Header: 40, Ports: 4, TcpHeader: 20, UdpHeader: 8);
+headers!(EthHeader: 14, Ipv4Header: 20, Ipv6Header: 40, Ports: 4, TcpHeader: 20, UdpHeader: 8);
