@@ -124,7 +124,7 @@ impl Agent {
             started: Instant::now(),
             node_name: config.node_name.clone(),
             zone: config.zone.clone(),
-            pin_dir: pins.path().to_owned(),
+            pin_dir: pins.given().to_owned(),
             published: published.clone(),
             programmed: reconciler.programmed().clone(),
             store: KernelStore::new(&maps, epoch.clone())?,

@@ -9,18 +9,15 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::statfs::{FsType, statfs};
 
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-/// Where BPF file systems are mounted by custom.
-const BPF_FS: &str = "/sys/fs/bpf";
+use super::bpffs::{Location, MOUNT, is_bpf_fs};
 
 /// Why a pin directory was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// There is no BPF file system.
     #[error(
-        "cannot keep pins in `{}`: it is not on a BPF file system; mount one with `mount -t bpf bpf {BPF_FS}` or give \
+        "cannot keep pins in `{}`: it is not on a BPF file system; mount one with `mount -t bpf bpf {MOUNT}` or give \
          --pin-dir", path.display()
     )]
     NotBpfFs {
@@ -63,16 +60,14 @@ pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) 
     move |source| PinError::Io { what, path, source }
 }
 
-/// Where `path` is on a BPF file system: as given, or as the first process sees it.
-///
-/// `ip netns exec` mounts a fresh /sys, which hides the BPF file system from the agent but not from the first process.
-pub(super) fn locate(path: &Path) -> Result<PathBuf, PinError> {
-    let path = find(path)?;
-    if let Some(parent) = path.parent() {
+/// Finds the pin directory's place and refuses one that others could change.
+pub(super) fn locate(path: &Path) -> Result<Location, PinError> {
+    let location = Location::find(path).ok_or_else(|| PinError::NotBpfFs { path: path.to_owned() })?;
+    if let Some(parent) = location.path.parent() {
         let metadata = fs::metadata(parent).map_err(failed("look at", parent))?;
         check_parent(parent, &metadata)?;
     }
-    Ok(path)
+    Ok(location)
 }
 
 /// Refuses a directory in which somebody else could replace ours by another.
@@ -93,24 +88,6 @@ fn check_parent(path: &Path, metadata: &Metadata) -> Result<(), PinError> {
         expected: "a directory of uid 0 that others cannot write to",
         remedy,
     })
-}
-
-fn find(path: &Path) -> Result<PathBuf, PinError> {
-    if on_bpf_fs(path) {
-        return Ok(path.to_owned());
-    }
-    let below = path.strip_prefix(BPF_FS).ok();
-    let elsewhere = below.map(|below| Path::new("/proc/1/root").join("sys/fs/bpf").join(below));
-    elsewhere.filter(|path| on_bpf_fs(path)).ok_or_else(|| PinError::NotBpfFs { path: path.to_owned() })
-}
-
-/// Whether the directory that holds `path`, which itself may not exist yet, is on a BPF file system.
-fn on_bpf_fs(path: &Path) -> bool {
-    path.parent().is_some_and(is_bpf_fs)
-}
-
-fn is_bpf_fs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|fs| fs.filesystem_type() == FsType(BPF_FS_MAGIC))
 }
 
 /// Makes a directory that only root can use, or checks the one that is there.

@@ -1,5 +1,6 @@
 //! Programs, devices and pins: what is attached where, and how it outlives the agent.
 
+mod bpffs;
 pub mod classes;
 pub mod cleanup;
 mod clsact;

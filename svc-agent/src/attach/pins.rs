@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::Flock;
 use svc_common::maps::MapSpec;
 
+use super::bpffs::Location;
 use super::guard::{PinError, check, failed, locate, lock, make};
 use crate::sys::link::Hook;
 
@@ -22,7 +23,7 @@ const LAYOUT: &str = "v1";
 #[derive(Debug)]
 pub struct PinDir {
     /// `<pin-dir>`.
-    top: PathBuf,
+    top: Location,
     /// Held as long as the agent lives; the kernel lets go of it when the process ends, however it ends.
     _lock: Flock<File>,
 }
@@ -34,8 +35,8 @@ impl PinDir {
     /// If it is not on a BPF file system, not safe, or in use.
     pub fn open(path: &Path) -> Result<Self, PinError> {
         let top = locate(path)?;
-        make(&top)?;
-        let pins = Self { _lock: lock(&top)?, top };
+        make(&top.path)?;
+        let pins = Self { _lock: lock(&top.path)?, top };
         for directory in [pins.versioned(), pins.maps(), pins.links()] {
             make(&directory)?;
         }
@@ -53,21 +54,30 @@ impl PinDir {
             Err(PinError::NotBpfFs { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        match fs::symlink_metadata(&top) {
+        match fs::symlink_metadata(&top.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("look at", &top)(error)),
-            Ok(metadata) => check(&top, &metadata)?,
+            Err(error) => return Err(failed("look at", &top.path)(error)),
+            Ok(metadata) => check(&top.path, &metadata)?,
         }
-        Ok(Some(Self { _lock: lock(&top)?, top }))
+        Ok(Some(Self { _lock: lock(&top.path)?, top }))
     }
 
-    /// Where it really is.
-    pub fn path(&self) -> &Path {
-        &self.top
+    /// How the operator calls it.
+    pub fn given(&self) -> &Path {
+        &self.top.given
+    }
+
+    /// How the operator calls something below the directory, or the directory itself.
+    fn shown(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.top.path) {
+            Ok(below) if below.as_os_str().is_empty() => self.top.given.clone(),
+            Ok(below) => self.top.given.join(below),
+            Err(_) => path.to_owned(),
+        }
     }
 
     fn versioned(&self) -> PathBuf {
-        self.top.join(LAYOUT)
+        self.top.path.join(LAYOUT)
     }
 
     /// The directory of maps.
@@ -137,13 +147,13 @@ impl PinDir {
             for name in names(&directory)? {
                 let pin = directory.join(name);
                 if self.remove(&pin)? {
-                    removed.push(pin);
+                    removed.push(self.shown(&pin));
                 }
             }
         }
-        for directory in [self.links(), self.maps(), self.versioned(), self.top.clone()] {
+        for directory in [self.links(), self.maps(), self.versioned(), self.top.path.clone()] {
             match fs::remove_dir(&directory) {
-                Ok(()) => removed.push(directory),
+                Ok(()) => removed.push(self.shown(&directory)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed("remove the directory", &directory)(error)),
             }

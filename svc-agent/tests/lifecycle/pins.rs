@@ -55,6 +55,21 @@ fn a_pin_directory_that_others_could_have_made_is_refused_and_left_alone() {
 }
 
 #[test]
+fn the_pins_are_found_where_ip_netns_exec_hides_the_file_system() {
+    if !able("the_pins_are_found_where_ip_netns_exec_hides_the_file_system") {
+        return;
+    }
+    let world = World::new();
+    let agent = world.start_by(&["ip", "netns", "exec", &world.name], &[]);
+    let shown = agent.json(&["status"])["pinDir"].clone();
+    assert_eq!(shown, world.pin_dir().to_str().unwrap());
+    let link = world.link("eth0", "tc_ingress");
+    agent.kill();
+    world.start(&[]).kill();
+    assert_eq!(world.link("eth0", "tc_ingress").id, link.id, "the same pins by either way");
+}
+
+#[test]
 fn a_second_agent_on_the_same_pins_is_refused() {
     if !able("a_second_agent_on_the_same_pins_is_refused") {
         return;

@@ -104,9 +104,9 @@ impl World {
     }
 
     /// The agent's command line in the namespace.
-    pub fn command(&self, socket: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).arg(AGENT).arg("run");
+    fn command(&self, enter: &[&str], socket: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(enter[0]);
+        command.args(&enter[1..]).arg(AGENT).arg("run");
         command.arg("--manifests").arg(self.files.path().join("manifests")).arg("--socket").arg(socket);
         command.args(["--node-name", "node-a", "--max-flows", "4096", "--pin-dir"]).arg(self.pin_dir());
         command.args(args);
@@ -115,11 +115,20 @@ impl World {
 
     /// Starts an agent that is expected to run, and waits until it does.
     pub fn start(&self, args: &[&str]) -> Agent {
+        self.start_by(&["nsenter", &self.net()], args)
+    }
+
+    fn net(&self) -> String {
+        format!("--net=/run/netns/{}", self.name)
+    }
+
+    /// The same, with another command to enter the namespace.
+    pub fn start_by(&self, enter: &[&str], args: &[&str]) -> Agent {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let socket = self.files.path().join(format!("{number}.sock"));
         let log = self.files.path().join(format!("{number}.log"));
-        let child = self.command(&socket, args).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        let child = self.command(enter, &socket, args).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
         let mut agent = Agent { child, socket, log };
         let deadline = Instant::now() + PATIENCE;
         while !agent.svcctl(&["status"]).status.success() {
@@ -132,7 +141,7 @@ impl World {
 
     /// Runs an agent that is expected to give up; returns what it says.
     pub fn refusal(&self, args: &[&str]) -> String {
-        let output = ended(self.command(&self.files.path().join("refused.sock"), args));
+        let output = ended(self.command(&["nsenter", &self.net()], &self.files.path().join("refused.sock"), args));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{text}");
         text
@@ -140,7 +149,7 @@ impl World {
 
     pub fn cleanup(&self) -> Output {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).args([AGENT, "cleanup", "--pin-dir"]);
+        command.arg(self.net()).args([AGENT, "cleanup", "--pin-dir"]);
         ended({
             command.arg(self.pin_dir());
             command
