@@ -83,10 +83,10 @@ pub fn route(
     }
 }
 
-/// Sends an XDP frame out of a device.
+/// Sends an XDP frame out of a device; `transmit` if that may be done by the driver at once, because it came in there.
 #[inline(always)]
-pub fn xdp_redirect(ifindex: u32, own: u32) -> u32 {
-    if ifindex == own {
+pub fn xdp_redirect(ifindex: u32, transmit: bool) -> u32 {
+    if transmit {
         return xdp_action::XDP_TX;
     }
     // SAFETY: no pointers.

@@ -37,7 +37,9 @@ fn run<const PARTIAL: bool>(ctx: XdpContext) -> u32 {
     match outcome {
         // At XDP nothing is resolved by the stack: such packets pass untouched and tc translates them.
         Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) => xdp_action::XDP_PASS,
-        Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, pkt.ifindex()),
+        // Frames that veth is told to transmit lie in its ring until something else wakes the peer, unless the peer has
+        // an XDP program of its own; redirected ones wake it themselves.
+        Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, !PARTIAL && ifindex == pkt.ifindex()),
         Outcome::Drop(_) => xdp_action::XDP_DROP,
     }
 }
