@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
-    programs::{SchedClassifier, Xdp},
+    programs::{ProgramError, SchedClassifier, Xdp},
 };
 use nix::sched::{CloneFlags, unshare};
 use svc_agent::datapath;
@@ -122,6 +122,18 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {family} {}", arguments.join(" "));
 }
 
+/// Loads a program. The verifier gives up with EAGAIN when a signal waits for the thread; then it is asked again.
+fn load(name: &str, mut attempt: impl FnMut() -> Result<(), ProgramError>) {
+    for _ in 0..10 {
+        match attempt() {
+            Ok(()) => return,
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{name}: {error:?}"),
+        }
+    }
+    panic!("{name}: the verifier was interrupted ten times");
+}
+
 impl Oracle {
     fn new() -> Self {
         for line in WORLD.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -148,11 +160,11 @@ impl Oracle {
         let mut kernel = loader.load(datapath::object().expect("embedded")).expect("the object loads");
         for name in [datapath::program::XDP, datapath::program::XDP_VETH, "limit_empty", "limit_mac_swap"] {
             let program: &mut Xdp = kernel.program_mut(name).expect(name).try_into().expect("XDP");
-            program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            load(name, || program.load());
         }
         for name in [datapath::program::TC_INGRESS, datapath::program::TC_EGRESS, datapath::program::CLOCK] {
             let program: &mut SchedClassifier = kernel.program_mut(name).expect(name).try_into().expect("tc");
-            program.load().unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            load(name, || program.load());
         }
         let mut oracle = Self { kernel, memory: Memory::default(), devices: StdHashMap::new(), next_row: 0 };
         oracle.memory.v4.flows_capacity = FLOWS as usize;
