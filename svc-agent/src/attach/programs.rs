@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
-use aya::programs::{Program, SchedClassifier};
+use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
 use svc_common::maps::{Clock as Seconds, spec};
@@ -86,12 +86,24 @@ fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
         ebpf.program_mut(name).with_context(|| format!("the kernel programs have no `{name}`; rebuild the agent"))?;
     let refused = || format!("the kernel refuses the program `{name}`");
     match program {
-        Program::Xdp(xdp) => xdp.load().with_context(refused)?,
-        Program::SchedClassifier(classifier) => classifier.load().with_context(refused)?,
+        Program::Xdp(xdp) => verified(|| xdp.load()).with_context(refused)?,
+        Program::SchedClassifier(classifier) => verified(|| classifier.load()).with_context(refused)?,
         _ => anyhow::bail!("`{name}` is of a kind that this agent does not attach; rebuild the agent"),
     }
     let fd = program.fd()?.as_fd().try_clone_to_owned()?;
     Ok(Loaded { id: program.info()?.id(), fd })
+}
+
+/// Loads a program. The verifier gives up with EAGAIN while a signal waits for the thread: then it is asked again.
+fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const ATTEMPTS: u32 = 10;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    load()
 }
 
 /// The clock that stamps flows, read by running the program `svc_clock`.
