@@ -145,7 +145,7 @@ impl Follower {
         let mut warnings = host::warnings(addresses, self.snat_ports);
         warnings.extend(self.devices.missing().map(str::to_owned));
         for entry in entries.values() {
-            if entry.class.managed() && entry.tc.kind == TcKind::Off && !entry.tc.reason.is_empty() {
+            if entry.managed() && entry.tc.kind == TcKind::Off && !entry.tc.reason.is_empty() {
                 warnings.push(format!("nothing is attached to `{}`: {}", entry.link.name, entry.tc.reason));
             }
         }

@@ -10,7 +10,7 @@ use svc_common::net::Mac;
 use tracing::{debug, info, warn};
 
 use super::classes::Patterns;
-use super::links::Links;
+use super::links::{Links, TcKind, TcState, XdpState};
 use super::maps::Maps;
 use super::netlink::{Neighbour, Netlink};
 use super::pins::PinDir;
@@ -96,10 +96,9 @@ impl Devices {
                 xdp::choose(self.xdp_mode, entry.class, entry.link.kind.as_deref(), entry.link.parent.as_deref());
             entry.xdp = self.links.ensure_xdp(pins, &entry.link, &choice);
         } else {
-            entry.tc.kind = super::links::TcKind::Off;
-            entry.tc.reason = if entry.class.managed() { "its frames are not Ethernet".into() } else { String::new() };
-            entry.xdp.place = None;
-            entry.xdp.reason.clone_from(&entry.tc.reason);
+            let reason = entry.unfit().unwrap_or_default();
+            entry.tc = TcState { kind: TcKind::Off, reason: reason.clone() };
+            entry.xdp = XdpState { place: None, reason };
         }
         if entry.xdp != before_xdp || entry.tc != before_tc {
             let driver = ethtool::driver(&entry.link.name).unwrap_or_default();

@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{
+    InfoPortKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
@@ -50,6 +52,8 @@ pub struct Link {
     pub mtu: u32,
     /// What made it, if it is virtual: `veth`, `bridge`, ...
     pub kind: Option<String>,
+    /// What it is a port of, if that is the one that has addresses: `bond` or `team`.
+    pub port_of: Option<String>,
     /// The hardware behind it.
     pub parent: Option<String>,
     /// The XDP program on it.
@@ -202,10 +206,15 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Address(bytes) => link.mac = mac(bytes).unwrap_or_default(),
             LinkAttribute::ParentDevName(name) => link.parent = Some(name.clone()),
             LinkAttribute::LinkInfo(infos) => {
-                link.kind = infos.iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::PortKind(kind @ (InfoPortKind::Bond | InfoPortKind::Team)) => {
+                            link.port_of = Some(kind.to_string());
+                        }
+                        _ => {}
+                    }
+                }
             }
             LinkAttribute::Xdp(xdp) => link.xdp = xdp_found(xdp),
             _ => {}

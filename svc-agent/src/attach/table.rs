@@ -26,9 +26,19 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether programs belong on it: they read Ethernet frames only.
+    /// Whether programs belong on it.
     pub fn managed(&self) -> bool {
-        self.class.managed() && self.link.ethernet
+        self.class.managed() && self.unfit().is_none()
+    }
+
+    /// Why no program belongs on it although its name says so.
+    pub fn unfit(&self) -> Option<String> {
+        match &self.link.port_of {
+            _ if !self.class.managed() => None,
+            _ if !self.link.ethernet => Some("its frames are not Ethernet".into()),
+            Some(kind) => Some(format!("it is a port of a {kind}, which does the work")),
+            None => None,
+        }
     }
 
     /// Its value in `DEVICES`; `None` if the programs never need it.
@@ -162,6 +172,15 @@ mod tests {
         );
         let classes: Vec<_> = table.values().map(|entry| entry.value().map(|device| device.class)).collect();
         assert_eq!(classes, [None, Some(device_class::WORKLOAD), Some(device_class::OTHER), None]);
+    }
+
+    #[test]
+    fn a_port_of_a_bond_is_left_to_the_bond() {
+        let port = Link { port_of: Some("bond".into()), ..link(2, "eth0") };
+        let table = build(&[port, link(3, "eth1")], &[]);
+        assert!(!table[&2].managed() && table[&2].value().is_none());
+        assert!(table[&2].unfit().unwrap().contains("bond"));
+        assert!(table[&3].managed() && table[&3].unfit().is_none());
     }
 
     #[test]
