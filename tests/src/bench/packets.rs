@@ -99,13 +99,16 @@ fn pair(oracle: &mut Oracle, client: &str, vip: &str, ifindex: u32) -> Vec<u8> {
     frame
 }
 
+/// A flow and its key.
+type Entry<A> = (Tuple<A>, Flow<A>);
+
 fn flows<F: svc_common::family::Family>(
     src: F::Addr,
     sport: u16,
     dst: F::Addr,
     dport: u16,
     ifindex: u32,
-) -> [(Tuple<F::Addr>, Flow<F::Addr>); 2] {
+) -> [Entry<F::Addr>; 2] {
     let there = Tuple {
         src,
         dst,
