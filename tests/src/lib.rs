@@ -30,3 +30,6 @@ pub mod packet;
 pub mod scratch;
 pub mod server;
 pub mod topology;
+
+#[cfg(test)]
+mod docs;
