@@ -83,7 +83,9 @@ mod tests {
     #[test]
     fn b78_a_successor_replaces_the_filters_instead_of_adding_its_own() {
         let path = PathBuf::from(format!("/sys/fs/bpf/svct-clsact-{}", std::process::id()));
-        let Some((pins, object)) = PinDir::open(&path).ok().zip(datapath::object().ok()) else {
+        // The object first: opening makes the directory.
+        let ready = datapath::object().ok().and_then(|object| Some((PinDir::open(&path).ok()?, object)));
+        let Some((pins, object)) = ready else {
             skip("needs root, a BPF file system, and the kernel programs (`cargo xtask test`)");
             return;
         };
