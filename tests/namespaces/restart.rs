@@ -82,7 +82,11 @@ fn a_service_works_again_after_cleanup() {
         cluster.agent.cleanup().unwrap();
         assert!(!cluster.agent.pin_dir().exists());
         let (client, pod) = (cluster.world.client().unwrap(), &cluster.world.pods[0].host);
-        assert!(client::http(&pod.ns, service.cluster(80)[0]).is_err());
+        // The kernel takes unpinned programs away a moment later.
+        cluster
+            .agent
+            .wait("the programs to go", |_| Ok(client::http(&pod.ns, service.cluster(80)[0]).is_err()))
+            .unwrap();
         cluster.agent.spawn().unwrap();
         cluster.agent.wait_until_ready().unwrap();
         cluster.agent.wait_for_service(&service).unwrap();

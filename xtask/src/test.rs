@@ -159,6 +159,8 @@ impl Session<'_> {
         let mut command = Command::new(&binary.file);
         command.args(self.filter).current_dir(&binary.home);
         command.env("SVC_EBPF_OBJECT", self.object).env("SVC_TEST_SKIPS", &skips);
+        // Errors name what they are about; where each was made is noise in a report.
+        command.env("RUST_LIB_BACKTRACE", "0");
         println!("\n== {}", binary.name);
         let (lines, problem) = watched(&mut command)?;
         self.count(&binary.name, &lines, problem);
