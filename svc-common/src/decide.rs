@@ -148,7 +148,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
             return Decision::Pass;
         }
     }
-    let has_port = path == Path::Stack && take_or_take_over::<F, E>(env, scratch);
+    let has_port = path == Path::Stack && keep_port::<F, E>(env, scratch);
     if !has_port && let Err(reason) = snat::search::<F, E>(env, scratch, hash) {
         return Decision::Drop(reason);
     }
@@ -161,36 +161,11 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
     }
 }
 
-/// Records the reverse flow with the client's own port; false if another connection has its key.
-///
-/// A taken key may be a remnant of the very same connection, which is used again, or belong to a finished connection
-/// to another VIP, which gives way. Otherwise the client uses one port towards two VIPs that share a backend (B12):
-/// then this connection needs another source port, and keeps its address.
+/// Records the reverse flow with the client's own port; false if another connection has its key: then the client uses
+/// one port towards two VIPs that share a backend (B12), and this connection needs another source port.
 #[inline(always)]
-fn take_or_take_over<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> bool {
-    if snat::claim(env, scratch).is_ok() {
-        return true;
-    }
-    let Scratch { parsed, partner_key, .. } = scratch;
-    let key = &parsed.tuple;
-    let mut table = Table::Established;
-    let mut gives_way = env.lookup_flow(table, partner_key).map(|flow| gives_way(flow, key));
-    if gives_way.is_none() {
-        table = Table::Embryo;
-        gives_way = env.lookup_flow(table, partner_key).map(|flow| self::gives_way(flow, key));
-    }
-    if gives_way != Some(true) {
-        return false;
-    }
-    env.remove_flow(table, partner_key);
-    snat::claim(env, scratch).is_ok()
-}
-
-/// Whether a reverse flow belongs to the same connection or is finished.
-#[inline(always)]
-fn gives_way<A: Copy + PartialEq>(reverse: &Flow<A>, key: &Tuple<A>) -> bool {
-    let same = reverse.src == key.dst && reverse.sport == key.dport && reverse.flags & flow_flags::REVERSE != 0;
-    same || flow::is_finished(reverse.state)
+fn keep_port<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> bool {
+    snat::claim(env, scratch).is_ok() || (snat::make_way(env, scratch, true) && snat::claim(env, scratch).is_ok())
 }
 
 /// Another CPU recorded the same connection first (B24): its choice counts.

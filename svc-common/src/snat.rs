@@ -33,9 +33,39 @@ pub fn claim<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) 
     Ok(())
 }
 
+/// Makes room at `scratch.partner_key`, which is taken; true if something was removed.
+///
+/// A remnant of the very same connection always gives way. So does, if `finished` says so, a connection that has ended
+/// and waits only for its time-out; its other direction goes with it.
+#[inline(never)]
+pub fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>, finished: bool) -> bool {
+    let Scratch { parsed, partner, partner_key, .. } = scratch;
+    let key = &parsed.tuple;
+    let mut table = Table::Established;
+    if env.lookup_flow(table, partner_key).is_none() {
+        table = Table::Embryo;
+    }
+    match env.lookup_flow(table, partner_key) {
+        Some(stored) => *partner = *stored,
+        None => return false,
+    }
+    let same =
+        partner.src == key.dst && partner.dst == key.src && partner.sport == key.dport && partner.dport == key.sport;
+    if !same && !(finished && flow::is_finished(partner.state)) {
+        return false;
+    }
+    env.remove_flow(table, partner_key);
+    if !same {
+        *partner_key = flow::partner_key(partner, key.proto);
+        env.remove_flow(table, partner_key);
+    }
+    true
+}
+
 /// Finds a source port within the configured range for `scratch.flow` and records the reverse flow.
 ///
 /// The client's own port is kept if it lies in the range and is free; otherwise the search starts where `hash` says.
+/// Its second half also takes the ports of connections that have ended.
 ///
 /// # Errors
 /// [`Reason::NoSourcePort`] after [`MAX_TRIES`], [`Reason::FlowTableFull`] if the flow cannot be recorded.
@@ -58,11 +88,14 @@ pub fn search<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>,
             Err(InsertError::Full) => return Err(Reason::FlowTableFull),
             Err(InsertError::Exists) => {}
         }
+        tries += 1;
+        if make_way(env, scratch, tries > MAX_TRIES / 2) {
+            continue;
+        }
         offset += 1;
         if offset >= span {
             offset = 0;
         }
-        tries += 1;
     }
     Err(Reason::NoSourcePort)
 }

@@ -1,7 +1,7 @@
 //! Connections whose source is translated: backends on other nodes, and pods that reach themselves.
 
 use svc_common::{
-    maps::{Config, device_class},
+    maps::{Config, device_class, flow_flags},
     net::proto,
     packet::Hook,
     pipeline::Outcome,
@@ -210,5 +210,43 @@ fn b29_two_clients_with_one_port_get_two_ports_also_when_established() {
         assert_eq!((oracle.memory.v4.flows.len(), oracle.memory.v4.embryos.len()), (2, 0));
         let run = oracle.run(Hook::Ingress, UPLINK, &Frame::syn("198.51.100.8:20000", vip).build());
         assert_eq!(source_port(&run.bytes), 20_001, "the next port of the range");
+    });
+}
+
+#[test]
+fn b29_ended_connections_give_their_ports_back_when_none_is_free() {
+    with_oracle(|oracle| {
+        oracle.set_config(Config { epoch: 1, snat_port_min: 5_000, snat_port_max: 5_003 });
+        for (id, (vip, backend, client, node)) in (100..).step_by(100).zip(WORLDS) {
+            oracle.serve(id, proto::TCP, &[vip], &[backend]);
+            for port in 0..4 {
+                oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&at(client, 40_000 + port), vip).build());
+            }
+            // The third of them ends.
+            let ended = Frame::tcp(&at(client, 40_002), vip).flags("R");
+            let source = source_port(&oracle.run(Hook::Ingress, UPLINK, &ended.build()).bytes);
+            let run = oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&at(client, 40_004), vip).build());
+            assert!(matches!(run.outcome, Outcome::Send(_)), "{:?}", run.outcome);
+            assert_eq!(source_port(&run.bytes), source);
+            let answer = Frame::tcp(backend, &at(node, source)).flags("S.");
+            let run = oracle.run(Hook::Ingress, UPLINK, &answer.build());
+            let back = answer.from(vip).to(&at(client, 40_004)).ttl(63).macs(UPLINK_MAC, ROUTER_MAC);
+            assert_frames_eq(&run.bytes, &back.build());
+        }
+    });
+}
+
+#[test]
+fn b29_a_connection_whose_forward_flow_was_evicted_gets_its_port_back() {
+    with_oracle(|oracle| {
+        let (vip, backend, ..) = WORLDS[0];
+        oracle.serve(100, proto::TCP, &[vip], &[backend]);
+        let syn = Frame::syn("198.51.100.7:40000", vip).build();
+        let first = oracle.run(Hook::Ingress, UPLINK, &syn);
+        oracle.edit_flows_v4(|_, flow| flow.flags & flow_flags::REVERSE != 0);
+        assert_eq!(oracle.memory.v4.embryos.len(), 1);
+        let second = oracle.run(Hook::Ingress, UPLINK, &syn);
+        assert_frames_eq(&second.bytes, &first.bytes);
+        assert_eq!(oracle.memory.v4.embryos.len(), 2);
     });
 }
