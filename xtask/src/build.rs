@@ -1,6 +1,7 @@
 //! `cargo xtask build`: the kernel programs, then everything that runs on the host and embeds them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -51,15 +52,13 @@ pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// Lints the kernel programs for their own target.
-///
-/// # Errors
-/// If there is something to say about them.
-pub fn lint_kernel_programs(toolchain: &Toolchain) -> Result<()> {
+/// The command that lints the kernel programs for their own target.
+pub fn lint_of_kernel_programs(toolchain: &Toolchain) -> Command {
     let mut cargo = toolchain.cargo("clippy");
     cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
     cargo.args(["--", "-D", "warnings"]);
-    run::loud(kernel_environment(&mut cargo))
+    kernel_environment(&mut cargo);
+    cargo
 }
 
 /// Builds the binaries that embed the object; returns their directory.
@@ -84,7 +83,7 @@ pub fn target_dir() -> PathBuf {
 
 /// `build-std` is allowed for these commands alone, and the flags reach the BPF target alone: build scripts and macros
 /// are compiled for the host, and the caller's RUSTFLAGS are for the host's crates.
-fn kernel_environment(cargo: &mut std::process::Command) -> &mut std::process::Command {
+fn kernel_environment(cargo: &mut Command) -> &mut Command {
     cargo
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", BPF_FLAGS)

@@ -1,23 +1,32 @@
 //! `cargo xtask lint`: format, lints of either target, documentation. Nothing is tolerated.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 use crate::{build, run, setup};
 
 /// Checks everything that can be checked without running it.
 ///
 /// # Errors
-/// At the first check that has something to say.
+/// If a check has something to say; the others were made all the same.
 pub fn run() -> Result<()> {
     let toolchain = setup::for_build()?;
-    let mut format = toolchain.cargo("fmt");
-    run::loud(format.args(["--all", "--check"])).context("remedy: cargo fmt --all")?;
     let object = build::kernel_programs(&toolchain)?;
-    build::lint_kernel_programs(&toolchain)?;
+    let mut format = toolchain.cargo("fmt");
+    format.args(["--all", "--check"]);
     let mut clippy = toolchain.cargo("clippy");
-    clippy.args(["--quiet", "--all-targets", "--locked", "--", "-D", "warnings"]);
-    run::loud(clippy.env("SVC_EBPF_OBJECT", &object))?;
+    clippy.args(["--quiet", "--all-targets", "--locked", "--", "-D", "warnings"]).env("SVC_EBPF_OBJECT", &object);
     let mut doc = toolchain.cargo("doc");
-    doc.args(["--quiet", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
-    run::loud(doc.env("SVC_EBPF_OBJECT", &object))
+    doc.args(["--quiet", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings").env("SVC_EBPF_OBJECT", &object);
+    let mut failed = 0;
+    for mut check in [format, build::lint_of_kernel_programs(&toolchain), clippy, doc] {
+        println!("lint: {}", run::shown(&check));
+        if let Err(error) = run::loud(&mut check) {
+            println!("lint: {error:#}");
+            failed += 1;
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of the checks above failed");
+    }
+    Ok(())
 }

@@ -49,7 +49,8 @@ pub fn asked(command: &mut Command) -> Option<String> {
 pub fn shown(command: &Command) -> String {
     let mut line = String::new();
     for (key, value) in command.get_envs() {
-        if let Some(value) = value {
+        // A search path is long, and nearly always the reader's own.
+        if let Some(value) = value.filter(|_| key != "PATH") {
             let _ = write!(line, "{}={} ", key.to_string_lossy(), quoted(&value.to_string_lossy()));
         }
     }
