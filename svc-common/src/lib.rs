@@ -4,6 +4,7 @@
 //! address family, so that one source runs in the kernel and on the host.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod attend;
 pub mod csum;
 pub mod decide;
 pub mod env;
@@ -13,6 +14,7 @@ pub mod flow;
 pub mod host;
 pub mod maps;
 pub mod net;
+pub mod outcome;
 pub mod packet;
 pub mod parse;
 pub mod pipeline;

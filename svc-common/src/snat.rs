@@ -51,7 +51,8 @@ pub fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr
     }
     let same =
         partner.src == key.dst && partner.dst == key.src && partner.sport == key.dport && partner.dport == key.sport;
-    if !same && !(finished && flow::is_finished(partner.state)) {
+    let gives_way = same || (finished && flow::is_finished(partner.state));
+    if !gives_way {
         return false;
     }
     env.remove_flow(table, partner_key);

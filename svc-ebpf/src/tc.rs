@@ -6,7 +6,8 @@ use aya_ebpf::{
 };
 use svc_common::{
     family::{Family, V4, V6},
-    pipeline::{self, Outcome},
+    outcome::Outcome,
+    pipeline,
 };
 
 use crate::{kernel, maps::Kernel, packet::Tc};

@@ -3,8 +3,9 @@
 use aya_ebpf::{EbpfContext, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use svc_common::{
     family::{Family, V4, V6},
+    outcome::Outcome,
     packet::Packet,
-    pipeline::{self, Outcome},
+    pipeline,
     wire::EthHeader,
 };
 

@@ -3,8 +3,8 @@
 use svc_common::{
     maps::{flow_flags, flow_state},
     net::proto,
+    outcome::Outcome,
     packet::Hook,
-    pipeline::Outcome,
     reason::Reason,
 };
 use svc_tests::{

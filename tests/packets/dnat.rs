@@ -1,6 +1,6 @@
 //! Connections to backends that the stack reaches: destination NAT and its reverse.
 
-use svc_common::{net::proto, packet::Hook, pipeline::Outcome};
+use svc_common::{net::proto, outcome::Outcome, packet::Hook};
 use svc_tests::{
     oracle::{Oracle, UPLINK, WORKLOAD, with_oracle},
     packet::{Frame, assert_frames_eq},

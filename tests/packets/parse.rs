@@ -1,6 +1,6 @@
 //! What is not translated: malformed, fragmented and foreign frames; and what is, whatever it carries.
 
-use svc_common::{net::proto, packet::Hook, pipeline::Outcome, reason::Reason};
+use svc_common::{net::proto, outcome::Outcome, packet::Hook, reason::Reason};
 use svc_tests::{
     oracle::{Oracle, UPLINK, with_oracle},
     packet::{Frame, assert_frames_eq},

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use svc_common::{maps::Selection, net::proto, packet::Hook, pipeline::Outcome, reason::Reason};
+use svc_common::{maps::Selection, net::proto, outcome::Outcome, packet::Hook, reason::Reason};
 use svc_tests::{
     oracle::{Oracle, UPLINK, WORKLOAD, with_oracle},
     packet::{Frame, assert_frames_eq},

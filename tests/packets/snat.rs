@@ -3,8 +3,8 @@
 use svc_common::{
     maps::{Config, device_class, flow_flags},
     net::proto,
+    outcome::Outcome,
     packet::Hook,
-    pipeline::Outcome,
     reason::Reason,
 };
 use svc_tests::{

@@ -25,8 +25,9 @@ use svc_common::{
         Tuple, backend_flags, device_class, device_flags, spec,
     },
     net::{Be16, Mac},
+    outcome::Outcome,
     packet::{Frame, Hook},
-    pipeline::{self, Outcome},
+    pipeline,
     reason::Reason,
 };
 

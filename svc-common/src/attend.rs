@@ -1,0 +1,186 @@
+//! A packet whose flow needs more than a replay: once a second, at a change of the world, at the beginning and the end of
+//! a connection.
+
+use crate::{
+    env::{Env, InsertError, Route, Table},
+    family::Family,
+    flow,
+    maps::{Flow, FrontendKey, Scratch, Tuple, flow_flags, flow_state},
+    net::proto,
+    packet::{Hook, Packet},
+    parse::Parsed,
+    reason::Reason,
+};
+
+/// What to do with a packet whose flow needed attention.
+pub enum Attended {
+    /// Apply `scratch.flow`.
+    Replay,
+    /// The flow is gone: the packet opens a connection.
+    Decide,
+    /// The packet is the next hook's.
+    Pass,
+    /// The packet ends here.
+    Drop(Reason),
+}
+
+/// A packet whose flow is not simply replayed: once a second, at a change of the world, at the beginning and the end
+/// of a connection. Works on a copy in `scratch.flow` and writes it back.
+///
+/// Not inlined, like [`crate::decide::decide`]: both have frames of their own on the 512 bytes of stack, and the replay path
+/// stays short.
+#[inline(never)]
+pub fn attend<F: Family, P: Packet, E: Env<F>>(
+    pkt: &P,
+    env: &mut E,
+    scratch: &mut Scratch<F::Addr>,
+    table: Table,
+) -> Attended {
+    let Scratch { parsed, config, now, flow, partner, partner_key, .. } = scratch;
+    let key = &parsed.tuple;
+    match env.lookup_flow(table, key) {
+        Some(stored) => *flow = *stored,
+        None => return Attended::Decide,
+    }
+    let reverse = flow.flags & flow_flags::REVERSE != 0;
+    *partner_key = flow::partner_key(flow, key.proto);
+
+    if !reverse {
+        let finished = parsed.is_syn() && flow::is_finished(flow.state);
+        // TCP to a backend that went away runs until it ends; anything else, and a new connection, moves (B26, B61).
+        let movable = key.proto != proto::TCP || parsed.is_syn();
+        let stale = flow.epoch != config.epoch;
+        if finished || (stale && movable && !is_served::<F, E>(env, key, flow)) {
+            env.remove_flow(table, key);
+            env.remove_flow(table, partner_key);
+            return Attended::Decide;
+        }
+    }
+
+    if flow.flags & flow_flags::SNAT != 0 {
+        let route = env.route(&flow.src, &flow.dst, key.proto, pkt.ifindex());
+        let Route::Via(hop) = route else {
+            if matches!(P::HOOK, Hook::Xdp) {
+                return Attended::Pass;
+            }
+            return Attended::Drop(Reason::NoNextHop);
+        };
+        flow::set_next_hop(flow, route, env.lookup_device(hop.ifindex), pkt.ifindex());
+        if hop.is_resolved() {
+            flow.epoch = config.epoch;
+        }
+        if matches!(P::HOOK, Hook::Xdp) && !is_sendable::<P, F>(flow, parsed, pkt.ifindex()) {
+            // tc has other means, and does the rest of this.
+            return Attended::Pass;
+        }
+    } else {
+        flow.epoch = config.epoch;
+    }
+
+    let (seen, mut peer_seen) = flow::observed(parsed.tcp_flags);
+    // Data after an RST: the RST was not believed (B17).
+    let revived = flow.state & flow_state::RST != 0 && parsed.tcp_flags & flow::STATEFUL == 0;
+    if revived {
+        flow.state &= !flow_state::RST;
+    }
+    flow.state |= seen;
+    flow.seen_s = *now;
+    flow.packets = flow.packets.wrapping_add(1);
+    flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
+    let half_open = matches!(table, Table::Embryo);
+    if half_open && reverse {
+        peer_seen |= flow_state::REPLIED;
+    }
+
+    // Only the client's own second packet makes a connection established: what it sends can be forged, but not
+    // together with an answer that it has to have seen (B23).
+    if half_open && !reverse && flow.state & flow_state::REPLIED != 0 && !parsed.is_syn() {
+        flow.state |= flow_state::ESTABLISHED;
+        if promote::<F, E>(env, key, flow, partner_key, partner, peer_seen) {
+            return Attended::Replay;
+        }
+        flow.state &= !flow_state::ESTABLISHED;
+        env.count(Reason::PromotionRefused);
+    }
+
+    match env.lookup_flow(table, partner_key) {
+        Some(stored) => {
+            stored.seen_s = *now;
+            stored.state |= peer_seen;
+            if revived {
+                stored.state &= !flow_state::RST;
+            }
+        }
+        None => {
+            flow::init_partner::<F>(partner, partner_key, key, flow);
+            if env.insert_flow(table, partner_key, partner).is_ok() {
+                env.count(Reason::PartnerRestored);
+            }
+        }
+    }
+    if let Some(stored) = env.lookup_flow(table, key) {
+        *stored = *flow;
+    }
+    Attended::Replay
+}
+
+/// Whether the flow's backend still serves what the client dialled.
+#[inline(always)]
+fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+    let key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
+    let Some(service) = env.lookup_frontend(&key).map(|frontend| frontend.service) else {
+        return false;
+    };
+    env.lookup_backend(flow.backend).is_some_and(|backend| {
+        service == flow.service
+            && backend.service == flow.service
+            && backend.addr == flow.dst
+            && backend.port == flow.dport
+    })
+}
+
+/// Moves a connection to the established table. Fails, changing nothing there, if there is no room for both
+/// directions.
+#[inline(always)]
+fn promote<F: Family, E: Env<F>>(
+    env: &mut E,
+    key: &Tuple<F::Addr>,
+    flow: &Flow<F::Addr>,
+    partner_key: &mut Tuple<F::Addr>,
+    partner: &mut Flow<F::Addr>,
+    peer_seen: u8,
+) -> bool {
+    match env.lookup_flow(Table::Embryo, partner_key) {
+        Some(stored) => {
+            *partner = *stored;
+            partner.state |= flow_state::ESTABLISHED | flow_state::REPLIED | peer_seen;
+        }
+        None => flow::init_partner::<F>(partner, partner_key, key, flow),
+    }
+    if env.insert_flow(Table::Established, key, flow) == Err(InsertError::Full) {
+        return false;
+    }
+    if env.insert_flow(Table::Established, partner_key, partner) == Err(InsertError::Full) {
+        env.remove_flow(Table::Established, key);
+        return false;
+    }
+    env.remove_flow(Table::Embryo, key);
+    env.remove_flow(Table::Embryo, partner_key);
+    true
+}
+
+/// Whether this hook can send the packet with what the flow knows.
+#[inline(always)]
+pub fn is_sendable<P: Packet, F: Family>(flow: &Flow<F::Addr>, parsed: &Parsed<F::Addr>, own: u32) -> bool {
+    let resolved = flow.flags & flow_flags::HOP_RESOLVED != 0;
+    match P::HOOK {
+        Hook::Xdp => {
+            resolved
+                && (flow.ifindex == own || flow.flags & flow_flags::HOP_XDP != 0)
+                && parsed.len_bytes <= u32::from(flow.mtu)
+                && parsed.ttl > 1
+        }
+        Hook::Ingress => flow.flags & flow_flags::SNAT == 0 || (resolved && parsed.ttl > 1),
+        Hook::Egress => true,
+    }
+}

@@ -1,0 +1,69 @@
+//! The node: devices, settings, counters.
+
+use crate::net::Mac;
+
+/// Value of `DEVICES`; the key is the ifindex.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// One of [`device_class`].
+    pub class: u8,
+    /// Bits of [`device_flags`].
+    pub flags: u8,
+    /// MTU in bytes.
+    pub mtu: u16,
+    /// The device's own address.
+    pub mac: Mac,
+    /// Always zero.
+    pub pad: [u8; 2],
+    /// Source for IPv4 connections that leave here; all zero if there is none.
+    pub v4: [u8; 4],
+    /// Source for IPv6 connections that leave here; all zero if there is none.
+    pub v6: [u8; 16],
+}
+
+/// Values of [`Device::class`].
+pub mod device_class {
+    /// Not managed: known for its addresses only.
+    pub const OTHER: u8 = 0;
+    /// Faces the network.
+    pub const UPLINK: u8 = 1;
+    /// The host end of a pod's veth, or a bridge of pods.
+    pub const WORKLOAD: u8 = 2;
+    /// A tunnel to other nodes.
+    pub const OVERLAY: u8 = 3;
+}
+
+/// Bits of [`Device::flags`].
+pub mod device_flags {
+    /// XDP programs may redirect frames to this device.
+    pub const XDP_TARGET: u8 = 1;
+}
+
+/// The one value of `CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Raised by the agent whenever anything a flow was derived from may have changed; never zero.
+    pub epoch: u32,
+    /// First source port for source NAT.
+    pub snat_port_min: u16,
+    /// Last source port for source NAT.
+    pub snat_port_max: u16,
+}
+
+/// Key of `COUNTERS` is a [`crate::reason::Reason`]; of `SVC_COUNTERS` a service id. Both are per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// Packets from clients.
+    pub packets: u64,
+    /// Bytes of their IP packets.
+    pub bytes: u64,
+    /// Packets from backends.
+    pub reply_packets: u64,
+    /// Bytes of their IP packets.
+    pub reply_bytes: u64,
+    /// Connections recorded.
+    pub new_flows: u64,
+}

@@ -1,0 +1,129 @@
+//! Services: frontends, selections, slots, backends.
+
+use crate::net::Be16;
+
+/// Key of `FRONTENDS_V4` and `FRONTENDS_V6`.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FrontendKey<A> {
+    /// The VIP.
+    pub addr: A,
+    /// The port that clients dial.
+    pub port: Be16,
+    /// IANA protocol number.
+    pub proto: u8,
+    /// Keys are compared byte by byte: always zero.
+    pub pad: u8,
+}
+
+/// Value of `FRONTENDS_V4` and `FRONTENDS_V6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Frontend {
+    /// Index into `SVC_COUNTERS`; the same for every frontend of one service port.
+    pub service: u32,
+    /// Index into `SELECTIONS` for packets that come in through an uplink.
+    pub external: u32,
+    /// Index into `SELECTIONS` for packets of pods and of this host.
+    pub internal: u32,
+    /// Bits of [`frontend_flags`].
+    pub flags: u32,
+    /// Session affinity time-out in seconds; zero unless the affinity flag is set.
+    pub affinity_s: u32,
+}
+
+/// Bits of [`Frontend::flags`].
+pub mod frontend_flags {
+    /// Mask of the kind of address; the values follow.
+    pub const KIND: u32 = 0b11;
+    /// A ClusterIP.
+    pub const CLUSTER_IP: u32 = 0;
+    /// A node address with a nodePort.
+    pub const NODE_PORT: u32 = 1;
+    /// An address of a load balancer.
+    pub const LOAD_BALANCER: u32 = 2;
+    /// An ExternalIP.
+    pub const EXTERNAL_IP: u32 = 3;
+    /// New connections of one client go to one backend for `affinity_s`.
+    pub const AFFINITY: u32 = 1 << 2;
+    /// Only sources in `RANGES` are served.
+    pub const SOURCE_RANGES: u32 = 1 << 3;
+}
+
+/// Value of `SELECTIONS`: one Maglev table, replaced by one 8-byte write (B77).
+///
+/// The low half is the first slot, the high half the number of slots. With zero slots the low half says why:
+/// [`Selection::REJECT`] or [`Selection::DROP`].
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Selection(pub u64);
+
+impl Selection {
+    /// No endpoint anywhere (B64). All zero, so an unwritten selection rejects.
+    pub const REJECT: Self = Self(0);
+    /// No endpoint on this node, though there are others (B55).
+    pub const DROP: Self = Self(1);
+
+    /// `len` slots from `offset` on.
+    #[inline(always)]
+    pub const fn new(offset: u32, len: u32) -> Self {
+        Self(((len as u64) << 32) | offset as u64)
+    }
+
+    /// The first slot.
+    #[inline(always)]
+    pub const fn offset(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The number of slots; zero if there is nothing to choose from.
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Whether there is nothing to choose from.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Slots in one element of `SLOTS`: one cache line.
+pub const SLOTS_PER_ROW: u32 = 16;
+
+/// Value of `SLOTS`: a run of 16 slots. Slot `i` is `rows[i / 16].0[i % 16]`, a backend id; zero names none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotRow(pub [u32; SLOTS_PER_ROW as usize]);
+
+/// Value of `BACKENDS_V4` and `BACKENDS_V6`; the index is the backend id, zero is never used.
+///
+/// A backend belongs to one service port: an endpoint that serves two has two ids. So a flow can tell from the id
+/// alone whether its backend still serves its service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Backend<A> {
+    /// Address of the endpoint.
+    pub addr: A,
+    /// Port of the endpoint.
+    pub port: Be16,
+    /// Bits of [`backend_flags`]; zero means that the id is free.
+    pub flags: u16,
+    /// The service port it belongs to.
+    pub service: u32,
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flags {
+    /// The id is in use.
+    pub const PRESENT: u16 = 1;
+    /// The endpoint is ready.
+    pub const READY: u16 = 1 << 1;
+    /// The endpoint still serves while it terminates.
+    pub const SERVING: u16 = 1 << 2;
+    /// The endpoint is going away.
+    pub const TERMINATING: u16 = 1 << 3;
+    /// The endpoint is on this node.
+    pub const LOCAL: u16 = 1 << 4;
+}

@@ -1,0 +1,56 @@
+//! The maps by name.
+
+/// What the agent checks of a pinned map before it uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Name in the object file and under the pin directory; at most 15 bytes, the kernel keeps no more.
+    pub name: &'static str,
+    /// Rises when old contents cannot be read any more.
+    pub layout: u32,
+    /// Elements unless configured otherwise.
+    pub capacity: u32,
+}
+
+macro_rules! map_specs {
+    ($($(#[$doc:meta])* $name:ident = $capacity:expr, layout $layout:literal;)*) => {
+        $($(#[$doc])* pub const $name: MapSpec = MapSpec { name: stringify!($name), layout: $layout, capacity: $capacity };)*
+
+        /// Every map.
+        pub const ALL: &[MapSpec] = &[$($name),*];
+    };
+}
+
+map_specs! {
+    /// IPv4 address, port, protocol -> [`super::Frontend`].
+    FRONTENDS_V4 = 65_536, layout 1;
+    /// The same for IPv6.
+    FRONTENDS_V6 = 65_536, layout 1;
+    /// Selection index -> [`super::Selection`]. Memory-mapped by the agent.
+    SELECTIONS = 65_536, layout 1;
+    /// Row index -> [`super::SlotRow`]. Memory-mapped by the agent.
+    SLOTS = 1_048_576, layout 1;
+    /// Backend id -> [`super::Backend`]. Memory-mapped by the agent.
+    BACKENDS_V4 = 131_072, layout 1;
+    /// The same for IPv6.
+    BACKENDS_V6 = 131_072, layout 1;
+    /// Established connections; never evicts.
+    FLOWS_V4 = 262_144, layout 1;
+    /// The same for IPv6.
+    FLOWS_V6 = 262_144, layout 1;
+    /// Connections without an answer yet; evicts the least recently used.
+    EMBRYOS_V4 = 65_536, layout 1;
+    /// The same for IPv6.
+    EMBRYOS_V6 = 65_536, layout 1;
+    /// ifindex -> [`super::Device`].
+    DEVICES = 4_096, layout 1;
+    /// [`super::Config`]. Memory-mapped by the agent.
+    CONFIG = 1, layout 1;
+    /// Reason -> `u64`, per CPU.
+    COUNTERS = 64, layout 1;
+    /// Service id -> [`super::ServiceCounters`], per CPU.
+    SVC_COUNTERS = 65_536, layout 1;
+    /// [`super::Scratch`], per CPU.
+    SCRATCH_V4 = 1, layout 1;
+    /// The same for IPv6.
+    SCRATCH_V6 = 1, layout 1;
+}

@@ -1,0 +1,56 @@
+//! What becomes of a packet.
+
+use crate::reason::Reason;
+
+/// What the pipeline decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Untouched; whoever is next has it.
+    Pass,
+    /// Translated; the stack goes on.
+    Deliver,
+    /// Translated, next hop's addresses written: send it out of this device.
+    Send(u32),
+    /// Translated: send it out of this device, whose neighbour the kernel finds.
+    Resolve(u32),
+    /// For us, but it ends here; counted.
+    Drop(Reason),
+}
+
+/// An [`Outcome`] in one word.
+///
+/// The fields of an enum that its variant does not have are undefined; the compiler may compute with them as long as
+/// it does not look, which the verifier does not let pass. So programs carry outcomes like this to the hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed(u64);
+
+impl Packed {
+    pub(crate) const PASS: Self = Self(0);
+    pub(crate) const DELIVER: Self = Self(1);
+    pub(crate) const SEND: u64 = 2;
+    pub(crate) const RESOLVE: u64 = 3;
+    const DROP: u64 = 4;
+
+    #[inline(always)]
+    pub(crate) const fn drop(reason: Reason) -> Self {
+        Self(Self::DROP | ((reason as u64) << 8))
+    }
+
+    #[inline(always)]
+    pub(crate) const fn to_device(kind: u64, ifindex: u32) -> Self {
+        Self(kind | ((ifindex as u64) << 8))
+    }
+
+    /// The outcome.
+    #[inline(always)]
+    pub const fn outcome(self) -> Outcome {
+        let value = (self.0 >> 8) as u32;
+        match self.0 & 0xff {
+            1 => Outcome::Deliver,
+            Self::SEND => Outcome::Send(value),
+            Self::RESOLVE => Outcome::Resolve(value),
+            Self::DROP => Outcome::Drop(Reason::from_index(value as u8)),
+            _ => Outcome::Pass,
+        }
+    }
+}
