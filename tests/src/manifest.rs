@@ -247,3 +247,60 @@ fn protocol(transport: Transport) -> &'static str {
         Transport::Udp => "UDP",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use svc_agent::check;
+    use svc_agent::model::Rules;
+
+    use super::*;
+
+    fn check(paths: &[PathBuf], expected: &str) {
+        let mut out = Vec::new();
+        check::run(paths, &Rules::default(), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.trim_end(), expected);
+    }
+
+    #[test]
+    fn the_manifests_of_tests_and_examples_are_valid() {
+        let endpoint = |ready| Endpoint {
+            name: "pod".to_owned(),
+            node: "node-0".to_owned(),
+            v4: Ipv4Addr::new(10, 244, 0, 10),
+            v6: Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, 0x10),
+            ready,
+            serving: true,
+            terminating: !ready,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let services = [
+            Service::new("bare", 1).http(),
+            Service::new("node-port", 2).echo().node_port().spec("externalTrafficPolicy: Local"),
+            Service { endpoints: vec![endpoint(true)], ..Service::new("full", 3).http().echo().load_balancer() },
+            Service {
+                endpoints: vec![endpoint(false)],
+                external_ips: vec![Ipv4Addr::new(192, 168, 60, 9).into()],
+                ..Service::new("external", 4).http()
+            },
+        ];
+        for (number, mut service) in services.into_iter().enumerate() {
+            // One nodePort belongs to one Service.
+            for port in &mut service.ports {
+                port.node_port += u16::try_from(number).unwrap();
+            }
+            std::fs::write(dir.path().join(format!("{}.yaml", service.name)), service.yaml()).unwrap();
+        }
+        check(
+            &[dir.path().to_owned()],
+            "objects: Service 4, Endpoints 0, EndpointSlice 8; 0 errors, 0 warnings, 0 notices",
+        );
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        check(
+            &[examples.clone(), examples.join("web-4.yaml.later")],
+            "objects: Service 2, Endpoints 0, EndpointSlice 8; 0 errors, 0 warnings, 0 notices",
+        );
+    }
+}

@@ -43,7 +43,7 @@ fn change(show: &Show, stage: &mut Stage, clients: &[Client]) -> Result<()> {
     let dir = dir.display();
     more_answers(clients, 50)?;
 
-    show.sh(&format!("cp examples/more/web-4.yaml {dir}/"))?;
+    show.sh(&format!("cp examples/web-4.yaml.later {dir}/web-4.yaml"))?;
     until("web-4 answers every client", || {
         Ok(clients.iter().all(|client| client.pods().iter().any(|pod| pod == "web-4")))
     })?;

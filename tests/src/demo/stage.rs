@@ -52,7 +52,7 @@ impl Stage {
         std::fs::create_dir_all(&manifests).with_context(|| format!("cannot create {}", manifests.display()))?;
         for entry in std::fs::read_dir("examples").context("cannot read examples/; remedy: run from the repository")? {
             let path = entry?.path();
-            if let (Some(name), true) = (path.file_name(), path.is_file()) {
+            if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|ext| ext == "yaml")) {
                 std::fs::copy(&path, manifests.join(name))?;
             }
         }
