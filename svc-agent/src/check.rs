@@ -1,7 +1,7 @@
 //! `svc-agent check`: validates manifests as the agent would read them, without privileges and without a node.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,17 +11,23 @@ use crate::resolve::{Node, Policy, Resolver};
 use crate::sources::Snapshot;
 use crate::sources::manifests::ManifestSource;
 
-/// Prints every problem of the manifests, one line each, then one line of counts.
+/// Prints every problem of the manifests, one line each, then one line of counts. The path `-` stands for `input`.
 ///
 /// Addresses are checked against each other, not against a node or an operator's ranges: those are the agent's to know.
 /// The exit code is 0 unless there is an error.
 ///
 /// # Errors
 /// If `out` cannot be written to.
-pub fn run(paths: &[PathBuf], rules: &Rules, out: &mut dyn Write) -> io::Result<ExitCode> {
+pub fn run(paths: &[PathBuf], rules: &Rules, input: &mut dyn Read, out: &mut dyn Write) -> io::Result<ExitCode> {
     let mut whole = Snapshot { complete: true, ..Snapshot::default() };
     for path in paths {
-        merge(&mut whole, ManifestSource::new(path, rules.clone()).load());
+        let snapshot = if path == Path::new("-") {
+            ManifestSource::read_text(&mut *input, "stdin", rules)
+        } else {
+            let prefix = if paths.len() > 1 { prefix(path) } else { String::new() };
+            ManifestSource::look_once(path, &prefix, rules)
+        };
+        merge(&mut whole, snapshot);
     }
     let anywhere = vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     let policy = Policy { external_ips: anywhere, ..Policy::default() };
@@ -32,6 +38,13 @@ pub fn run(paths: &[PathBuf], rules: &Rules, out: &mut dyn Write) -> io::Result<
     writeln!(out, "{}", summary(&whole, &desired.problems))?;
     let failed = desired.problems.iter().any(|problem| problem.severity == Severity::Error);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What tells the files of this path from those of another in messages.
+fn prefix(path: &Path) -> String {
+    let directory = if path.is_dir() { Some(path) } else { path.parent() };
+    let directory = directory.map(|directory| directory.to_string_lossy()).filter(|directory| !directory.is_empty());
+    directory.map(|directory| format!("{}/", directory.trim_end_matches('/'))).unwrap_or_default()
 }
 
 /// Adds what a further path holds; of one Service in two paths the first counts, as between files.
@@ -81,7 +94,7 @@ mod tests {
         let dir = tempfile::Builder::new().prefix("svct-").tempdir().unwrap();
         fs::write(dir.path().join("web.yaml"), manifest).unwrap();
         let mut out = Vec::new();
-        let code = run(&[dir.path().to_owned()], &Rules::default(), &mut out).unwrap();
+        let code = run(&[dir.path().to_owned()], &Rules::default(), &mut io::empty(), &mut out).unwrap();
         (code == ExitCode::SUCCESS, String::from_utf8(out).unwrap())
     }
 
@@ -120,7 +133,24 @@ mod tests {
     #[test]
     fn a_path_that_is_not_there_fails() {
         let mut out = Vec::new();
-        let code = run(&["/nowhere/at/all".into()], &Rules::default(), &mut out).unwrap();
+        let code = run(&["/nowhere/at/all".into()], &Rules::default(), &mut io::empty(), &mut out).unwrap();
         assert_eq!(code, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn the_input_and_several_paths_are_told_apart() {
+        let dir = tempfile::Builder::new().prefix("svct-").tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("web.yaml"), format!("kind: {name}")).unwrap();
+        }
+        let mut out = Vec::new();
+        let paths = [dir.path().join("a"), dir.path().join("b/web.yaml"), "-".into()];
+        let code = run(&paths, &Rules::default(), &mut "kind: c".as_bytes(), &mut out).unwrap();
+        assert_eq!(code, ExitCode::FAILURE);
+        let out = String::from_utf8(out).unwrap();
+        let names = out.lines().filter_map(|line| Some(line.strip_prefix("error: ")?.split_once(" document 1: ")?.0));
+        let expected = ["a/web.yaml", "b/web.yaml"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+        assert_eq!(names.collect::<Vec<_>>(), [&expected[0], &expected[1], "stdin"], "{out}");
     }
 }

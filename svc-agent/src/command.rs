@@ -39,11 +39,11 @@ pub fn command() -> Command {
                     Arg::new("file")
                         .short('f')
                         .long("file")
-                        .value_name("DIR|FILE")
+                        .value_name("DIR|FILE|-")
                         .required(true)
                         .action(ArgAction::Append)
                         .value_parser(clap::value_parser!(PathBuf))
-                        .help("Manifests, as `run --manifests` reads them; may be repeated"),
+                        .help("Manifests, as `run --manifests` reads them, or - for standard input; may be repeated"),
                 ),
         )
         .subcommand(
@@ -82,7 +82,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Some(("check", matches)) => {
             let paths: Vec<PathBuf> = matches.get_many("file").into_iter().flatten().cloned().collect();
-            Ok(check::run(&paths, &Rules::default(), &mut io::stdout().lock())?)
+            Ok(check::run(&paths, &Rules::default(), &mut io::stdin().lock(), &mut io::stdout().lock())?)
         }
         Some(("cleanup", matches)) => cleanup(matches),
         _ => version(),

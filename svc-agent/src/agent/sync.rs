@@ -1,5 +1,7 @@
 //! Follows the sources: load -> resolve -> reconcile, whenever a source or the node changes.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,13 +104,14 @@ impl Syncer {
 
 /// Says what is new, once.
 fn log_problems(before: &[Problem], now: &[Problem]) {
-    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+    let (new, settled) = changes(before, now);
+    for problem in new {
         match problem.severity {
             Severity::Error | Severity::Warning => warn!("{problem}"),
             Severity::Notice => info!("{problem}"),
         }
     }
-    for problem in before.iter().filter(|problem| !now.contains(problem)) {
+    for problem in settled {
         info!("settled: {problem}");
     }
 }
@@ -119,18 +122,56 @@ fn log_report(before: &Report, now: &Report, took: Duration) {
     } else {
         debug!(took_ms = took.as_millis() as u64, "nothing to write");
     }
-    let complaints = |report: &Report| {
-        let mut lines: Vec<String> = Vec::new();
-        lines.extend(report.refused.iter().map(|(name, why)| format!("Service `{name}` does not fit: {why}")));
-        lines.extend(report.failed.iter().map(|(name, why)| format!("Service `{name}` cannot be written: {why}")));
-        lines.extend(report.error.clone());
-        lines
-    };
     let (before, now) = (complaints(before), complaints(now));
-    for line in now.iter().filter(|line| !before.contains(line)) {
-        warn!("{line}; trying again");
+    let (new, settled) = changes(&before, &now);
+    new.for_each(|line| warn!("{line}"));
+    settled.for_each(|line| info!("settled: {line}"));
+}
+
+/// What a report complains about, one line each.
+fn complaints(report: &Report) -> Vec<String> {
+    let refused =
+        report.refused.iter().map(|(name, why)| format!("Service `{name}` does not fit: {why}; trying again"));
+    let failed =
+        report.failed.iter().map(|(name, why)| format!("Service `{name}` cannot be written: {why}; trying again"));
+    let held = report.held.iter().map(|name| {
+        format!(
+            "Service `{name}` stays as an earlier agent left it: what it would lose may be in a manifest that cannot be \
+             read; correct or remove that manifest"
+        )
+    });
+    let error = report.error.iter().map(|error| format!("{error}; trying again"));
+    refused.chain(failed).chain(held).chain(error).collect()
+}
+
+/// What is in `now` alone, and what is in `before` alone, each in its order.
+fn changes<'a, T: Eq + Hash>(
+    before: &'a [T],
+    now: &'a [T],
+) -> (impl Iterator<Item = &'a T>, impl Iterator<Item = &'a T>) {
+    // There may be a complaint about each of ten thousand services.
+    let (old, new): (HashSet<&T>, HashSet<&T>) = (before.iter().collect(), now.iter().collect());
+    (now.iter().filter(move |item| !old.contains(item)), before.iter().filter(move |item| !new.contains(item)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::ServiceName;
+
+    #[test]
+    fn what_is_new_and_what_is_settled_is_said_once() {
+        let (new, settled) = changes(&[1, 2, 3], &[4, 3, 2]);
+        assert_eq!((new.collect::<Vec<_>>(), settled.collect::<Vec<_>>()), (vec![&4], vec![&1]));
     }
-    for line in before.iter().filter(|line| !now.contains(line)) {
-        info!("settled: {line}");
+
+    #[test]
+    fn what_does_not_follow_the_manifests_is_named_with_the_reason() {
+        let name = |name| ServiceName::new("default", name);
+        let report =
+            Report { refused: vec![(name("a"), "no room".to_owned())], held: vec![name("b")], ..Report::default() };
+        let lines = complaints(&report);
+        assert_eq!(lines[0], "Service `default/a` does not fit: no room; trying again");
+        assert!(lines[1].starts_with("Service `default/b` stays as an earlier agent left it"), "{lines:?}");
     }
 }

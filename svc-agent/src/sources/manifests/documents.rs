@@ -1,7 +1,10 @@
 //! From the bytes of a file to its documents, numbered as a reader counts them.
 //!
 //! YAML and JSON are read into one tree of values; duplicate keys are refused in both, and a budget bounds what a
-//! file can make the agent hold: aliases, nesting, nodes.
+//! file can make the agent hold: aliases, nesting, nodes. As with `kubectl`, the content tells which of the two a file
+//! is, whatever its name.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -22,22 +25,54 @@ const MAX_NODES: usize = 4_000_000;
 /// Nesting of one document; Kubernetes objects have about ten levels.
 const MAX_DEPTH: usize = 64;
 
-/// Reads every document; those that cannot be read are told as `(number, text)`.
-pub fn read(bytes: &[u8], json: bool) -> (Vec<Document>, Vec<(usize, String)>) {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
-        Err(error) => {
-            let line = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
-            return (
-                Vec::new(),
-                vec![(1, format!("line {line}: found bytes that are not UTF-8, expected UTF-8 text"))],
-            );
-        }
+/// The documents of a file, and those that cannot be read as `(number, text)`.
+type Outcome = (Vec<Document>, Vec<(usize, String)>);
+
+/// Reads every document; those that cannot be read are told as `(number, text)`. `json`: the file calls itself JSON.
+pub fn read(bytes: &[u8], json: bool) -> Outcome {
+    let text = match decode(bytes) {
+        Ok(text) => text,
+        Err(error) => return (Vec::new(), vec![(1, error)]),
     };
-    if json { read_json(text) } else { read_yaml(text) }
+    if !text.trim_start().starts_with(['{', '[']) {
+        return read_yaml(&text);
+    }
+    let strict = read_json(&text);
+    // YAML contains JSON, but neither documents without a marker between them nor JSON's own words for its errors.
+    let marked = text.lines().any(is_marker);
+    if strict.1.is_empty() || json && !marked {
+        return strict;
+    }
+    let loose = read_yaml(&text);
+    if loose.1.is_empty() || marked { loose } else { strict }
 }
 
-fn read_json(text: &str) -> (Vec<Document>, Vec<(usize, String)>) {
+/// UTF-8 or, with a mark at the beginning, UTF-16, which a Windows shell writes when it redirects.
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+    let units: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return decode_utf8(bytes).map(Cow::Borrowed),
+    };
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let text: Result<String, _> = char::decode_utf16(pairs.iter().skip(1).map(|pair| units(*pair))).collect();
+    match text {
+        Ok(text) if rest.is_empty() => Ok(Cow::Owned(text)),
+        _ => Err("found bytes that are not UTF-16 after its mark, expected UTF-8 text".to_owned()),
+    }
+}
+
+fn decode_utf8(bytes: &[u8]) -> Result<&str, String> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Err(error) => {
+            let line = bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count() + 1;
+            Err(format!("line {line}: found bytes that are not UTF-8, expected UTF-8 text"))
+        }
+    }
+}
+
+fn read_json(text: &str) -> Outcome {
     let mut documents = Vec::new();
     for (i, value) in json::stream(text).enumerate() {
         match value {
@@ -49,7 +84,7 @@ fn read_json(text: &str) -> (Vec<Document>, Vec<(usize, String)>) {
     (documents, Vec::new())
 }
 
-fn read_yaml(text: &str) -> (Vec<Document>, Vec<(usize, String)>) {
+fn read_yaml(text: &str) -> Outcome {
     let (mut documents, mut errors) = (Vec::new(), Vec::new());
     for (i, chunk) in split(text).into_iter().enumerate() {
         match serde_saphyr::from_multiple_with_options::<Value>(chunk.text, options()) {
@@ -76,8 +111,7 @@ fn split(text: &str) -> Vec<Chunk<'_>> {
     // Comments and %-directives before the first `---` belong to the document that follows.
     let mut only_preamble = true;
     for (line, content) in text.split_inclusive('\n').enumerate() {
-        let marker =
-            content.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        let marker = is_marker(content);
         if marker && !only_preamble {
             chunks.push(Chunk { text: text.get(start..offset).unwrap_or_default(), lines_before: start_line });
             (start, start_line) = (offset, line);
@@ -87,6 +121,11 @@ fn split(text: &str) -> Vec<Chunk<'_>> {
     }
     chunks.push(Chunk { text: text.get(start..).unwrap_or_default(), lines_before: start_line });
     chunks
+}
+
+/// Whether a line begins a document.
+fn is_marker(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 fn options() -> serde_saphyr::Options {
@@ -162,6 +201,39 @@ mod tests {
         }
         let (_, errors) = read(b"a: 1\nb: \xff\n", false);
         assert!(errors[0].1.starts_with("line 2: found bytes that are not UTF-8"), "{errors:?}");
+    }
+
+    #[test]
+    fn the_content_tells_json_from_yaml_as_with_kubectl() {
+        for (text, json, documents, errors) in [
+            ("{\"a\": 1}\n{\"b\": 2}\n", false, vec![1, 2], vec![]),
+            ("\t{\"a\": 1}\n", false, vec![1], vec![]),
+            ("{\"a\": 1}\n---\n{\"b\": 2}\n", false, vec![1, 2], vec![]),
+            ("{\"a\": 1}\n---\n{\"b\": 2}\n", true, vec![1, 2], vec![]),
+            ("{a: 1}\n---\nb: 2\n", false, vec![1, 2], vec![]),
+            ("{a: 1, }\n", false, vec![1], vec![]),
+            ("a: 1\n---\nb: 2\n", true, vec![1, 2], vec![]),
+            ("{\"a\": 1, }\n", true, vec![], vec![1]),
+            ("{\"a\": 1}\n{\"b\": }\n{\"c\": [1\n", false, vec![1], vec![2]),
+        ] {
+            let (read_documents, read_errors) = read(text.as_bytes(), json);
+            let read_documents: Vec<usize> = read_documents.iter().map(|document| document.number).collect();
+            let read_errors: Vec<usize> = read_errors.iter().map(|error| error.0).collect();
+            assert_eq!((read_documents, read_errors), (documents, errors), "{text:?} {json}");
+        }
+    }
+
+    #[test]
+    fn what_a_windows_shell_writes_is_text() {
+        let text = "a: 1\r\n---\r\nb: é😀\r\n";
+        let little: Vec<u8> = "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_be_bytes).collect();
+        for bytes in [&little, &big] {
+            assert_eq!(read(bytes, false), read(text.as_bytes(), false));
+        }
+        for bad in [&little[..little.len() - 1], b"\xff\xfe\x00\xd8"] {
+            assert!(read(bad, false).1[0].1.starts_with("found bytes that are not UTF-16"));
+        }
     }
 
     #[test]

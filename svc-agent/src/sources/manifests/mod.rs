@@ -56,6 +56,10 @@ pub struct ManifestSource {
     /// Kinds whose presence was logged.
     logged: BTreeSet<String>,
     watch: Watch,
+    /// False for a single look: nobody waits for changes, and a pipe is read to its end.
+    follows: bool,
+    /// Stands before the names of files in messages.
+    prefix: String,
     /// An event came in and was not followed by a load.
     pending: bool,
     next_poll: Option<Instant>,
@@ -72,9 +76,29 @@ impl ManifestSource {
             unknown: BTreeSet::new(),
             logged: BTreeSet::new(),
             watch: Watch::default(),
+            follows: true,
+            prefix: String::new(),
             pending: false,
             next_poll: None,
         }
+    }
+
+    /// What a directory or a file holds at present; `prefix` stands before the names of files in messages.
+    pub fn look_once(root: impl Into<PathBuf>, prefix: &str, rules: &Rules) -> Snapshot {
+        Self { follows: false, prefix: escape(prefix), ..Self::new(root, rules.clone()) }.load()
+    }
+
+    /// What a text holds that comes from no file; `name` stands for it in messages.
+    pub fn read_text(input: impl io::Read, name: &str, rules: &Rules) -> Snapshot {
+        let mut source = Self::new(name, rules.clone());
+        let mut file = Memory::default();
+        match read_limited(input) {
+            Ok(bytes) => file.update(name, scan::Stamp::default(), &bytes, false, rules, true),
+            Err(error) => file.unreadable(name, format_args!("cannot be read: {error}"), true),
+        }
+        source.files.insert(name.to_owned(), file);
+        source.starting = false;
+        source.snapshot(Vec::new())
     }
 
     /// Reads what changed since the last call and returns the whole state.
@@ -83,8 +107,8 @@ impl ManifestSource {
         self.next_poll = None;
         let mut problems = Vec::new();
         // Watch first: what changes after the look makes an event.
-        let watched = self.watch.ensure(&self.root);
-        match scan(&self.root) {
+        let watched = if self.follows { self.watch.ensure(&self.root) } else { Ok(()) };
+        match self.scan() {
             Ok(scan) => {
                 if let Err(error) = watched {
                     let text = format!("changes of `{}` are noticed by polling only: {error}", self.shown_root());
@@ -123,7 +147,7 @@ impl ManifestSource {
 
     /// Whether a look would find anything new.
     fn differs(&self) -> bool {
-        match scan(&self.root) {
+        match self.scan() {
             Ok(scan) => {
                 let current =
                     |found: &Found| self.files.get(&found.name).is_some_and(|file| file.is_current(found.stamp));
@@ -134,6 +158,17 @@ impl ManifestSource {
             }
             Err(_) => !self.starting,
         }
+    }
+
+    fn scan(&self) -> io::Result<Scan> {
+        let mut scan = scan(&self.root)?;
+        if !self.prefix.is_empty() {
+            let files = scan.files.iter_mut().map(|found| &mut found.name);
+            files
+                .chain(scan.unreadable.iter_mut().map(|(name, _)| name))
+                .for_each(|name| name.insert_str(0, &self.prefix));
+        }
+        Ok(scan)
     }
 
     fn look(&mut self, scan: Scan, problems: &mut Vec<Problem>) {
@@ -171,7 +206,7 @@ impl ManifestSource {
             file.unreadable(&found.name, text, self.starting);
             return;
         }
-        match read_bytes(&found.path) {
+        match read_bytes(&found.path, self.follows) {
             Ok((stamp, bytes)) => {
                 file.update(&found.name, stamp, &bytes, found.json, &self.rules, self.starting);
                 if stamp.is_fresh() {
@@ -230,13 +265,21 @@ impl ManifestSource {
     }
 }
 
-/// The version and the bytes of a file.
-fn read_bytes(path: &Path) -> io::Result<(scan::Stamp, Vec<u8>)> {
-    // Not to block, should the file have become a pipe since the look.
-    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+/// The version and the bytes of a file. `hasty`: the writer of a pipe is not waited for.
+fn read_bytes(path: &Path, hasty: bool) -> io::Result<(scan::Stamp, Vec<u8>)> {
+    // A file may have become a pipe since the look.
+    let flags = if hasty { libc::O_NONBLOCK } else { 0 };
+    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     // The version before reading: a write meanwhile makes another one, and is read at the next look.
     let stamp = scan::Stamp::of(&file.metadata()?);
+    Ok((stamp, read_limited(file)?))
+}
+
+fn read_limited(input: impl io::Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    Ok((stamp, bytes))
+    input.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("found more than {MAX_FILE_BYTES} bytes; split the file")));
+    }
+    Ok(bytes)
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use serde_json::Value;
 
 use super::documents::Document;
-use super::typed;
+use super::typed::{self, found};
 use crate::model::findings::Findings;
 use crate::model::text::{dns_label, dns_subdomain, escape, nearest, quote};
 use crate::model::{
@@ -61,7 +61,10 @@ impl Contents {
             self.objects.push(Read { key: None, origin: origin.to_owned(), object: None, problems });
         };
         let Some(map) = value.as_object() else {
-            return refuse("", "expected a Kubernetes object with apiVersion and kind".to_owned());
+            return refuse(
+                "",
+                format!("found {}, expected a Kubernetes object with apiVersion and kind", found(value)),
+            );
         };
         let word = |field: &str| map.get(field).and_then(Value::as_str).filter(|word| !word.is_empty());
         if let Some(kind) = listed
@@ -70,11 +73,18 @@ impl Contents {
             // Items of a typed list may leave their kind out: the list says it.
             return self.object(kind, value, origin, rules);
         }
+        let absent = |field: &str| match map.get(field) {
+            None | Some(Value::Null) => "missing".to_owned(),
+            Some(value) => format!("found {}", found(value)),
+        };
         let Some(kind) = word("kind") else {
-            return refuse("kind", "missing, expected the kind of the object, such as Service".to_owned());
+            return refuse("kind", format!("{}, expected the kind of the object, such as Service", absent("kind")));
         };
         let Some(version) = word("apiVersion") else {
-            return refuse("apiVersion", "missing, expected the version of the API, such as v1".to_owned());
+            return refuse(
+                "apiVersion",
+                format!("{}, expected the version of the API, such as v1", absent("apiVersion")),
+            );
         };
         let items_kind = ObjectKind::ALL.into_iter().find(|used| kind.strip_suffix("List") == Some(used.as_str()));
         let is_list = match items_kind {
@@ -92,19 +102,25 @@ impl Contents {
                         self.value(item, &format!("{origin} items[{i}]"), rules, items_kind, depth + 1);
                     }
                 }
-                Some(_) => refuse("items", "expected a list of objects".to_owned()),
+                Some(other) => refuse("items", format!("found {}, expected a list of objects", found(other))),
             }
             return;
         }
-        // Only the API groups that are used: Knative, say, has a kind Service of its own.
+        // Not in the API groups of others: Knative, say, has a kind Service of its own.
         if let Some(used) = ObjectKind::ALL.into_iter().find(|used| used.as_str() == kind) {
             if version == used.api_version() {
                 return self.object(used, value, origin, rules);
             }
-            if group(version) == group(used.api_version()) {
+            if is_of_kubernetes(group(version)) {
                 let text = format!("found {} for kind {used}, expected {}", quote(version), used.api_version());
                 return refuse("apiVersion", text);
             }
+        }
+        if let Some(expected) = items_kind.map(ObjectKind::api_version).or_else(|| (kind == "List").then_some("v1"))
+            && is_of_kubernetes(group(version))
+        {
+            let text = format!("found {} for kind {kind}, expected {expected}", quote(version));
+            return refuse("apiVersion", text);
         }
         if let Some(near) = misspelt(kind, version) {
             return refuse("kind", format!("unknown kind {}; did you mean `{near}`?", quote(kind)));
@@ -200,6 +216,11 @@ fn check_name(
 
 fn group(version: &str) -> &str {
     version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether an API group is one of Kubernetes itself, such as `apps` or `networking.k8s.io`.
+fn is_of_kubernetes(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io") && !group.ends_with(".x-k8s.io")
 }
 
 /// The kind that was probably meant, where the API group has no kind so close to it.

@@ -17,7 +17,7 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 const MAX_DEPTH: usize = 16;
 
 /// What tells one version of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
     inode: u64,

@@ -173,7 +173,8 @@ impl<'de> Walk<'de, '_> {
     }
 }
 
-fn found(value: &Value) -> String {
+/// What a value is, in words.
+pub fn found(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => format!("{value}"),
