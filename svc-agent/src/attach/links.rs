@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clsact;
 use super::netlink::{Link, XdpFound};
@@ -192,9 +192,13 @@ impl Links {
     /// # Errors
     /// If its pin cannot be removed.
     pub fn remove(&mut self, pins: &PinDir, ifindex: u32, hook: Hook) -> anyhow::Result<()> {
-        let removed = pins.remove(&pins.link(ifindex, hook))?;
-        self.open.remove(&(ifindex, hook));
-        if removed {
+        let pin = pins.link(ifindex, hook);
+        let link = self.open.remove(&(ifindex, hook)).or_else(|| bpf::open_pin(&pin).ok());
+        if let Some(Err(error)) = link.map(|link| sys_link::detach(link.as_fd())) {
+            // A link whose device is gone has nothing to detach; any other goes with its last reference.
+            debug!(ifindex, hook = ?hook, %error, "the link was not detached at once");
+        }
+        if pins.remove(&pin)? {
             info!(ifindex, hook = ?hook, "removed the link");
         }
         Ok(())

@@ -14,6 +14,7 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
 
 /// Where on a device a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,6 +127,23 @@ pub fn update(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
     };
     // SAFETY: BPF_LINK_UPDATE takes no addresses.
     unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkDetachAttr {
+    link: u32,
+}
+
+/// Takes the program of a link off its device at once (kernel 5.9). Without it the kernel does so some time after the
+/// last reference is gone, and until then the place is taken.
+///
+/// # Errors
+/// What the kernel says.
+pub fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkDetachAttr { link: link.as_raw_fd().cast_unsigned() };
+    // SAFETY: BPF_LINK_DETACH takes no addresses.
+    unsafe { bpf(LINK_DETACH, &mut attr) }.map(drop)
 }
 
 #[repr(C)]
