@@ -259,7 +259,7 @@ mod tests {
 
     fn check(paths: &[PathBuf], expected: &str) {
         let mut out = Vec::new();
-        check::run(paths, &Rules::default(), &mut out).unwrap();
+        check::run(paths, &Rules::default(), &mut std::io::empty(), &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out.trim_end(), expected);
     }
