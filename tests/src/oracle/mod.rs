@@ -1,0 +1,244 @@
+//! The loaded programs and the host compilation of the same pipeline, side by side.
+//!
+//! Every map write and every frame goes to both; every verdict, every byte and every table must be equal.
+
+mod tables;
+mod world;
+
+use std::collections::HashMap;
+
+use aya::{
+    Ebpf, EbpfLoader, TestRun, TestRunOptions,
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+use nix::sched::{CloneFlags, unshare};
+use svc_agent::datapath;
+use svc_common::{
+    family::{V4, V6},
+    host::Memory,
+    maps::spec,
+    outcome::Outcome,
+    packet::{Frame, Hook},
+    pipeline,
+};
+
+/// The device that faces the network.
+pub const UPLINK: &str = "up0";
+/// The device of the pod `10.244.1.5`, `fd00:244:1::5`.
+pub const WORKLOAD: &str = "wl0";
+/// Ethernet address of [`UPLINK`].
+pub const UPLINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+/// Ethernet address of the router on the uplink.
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
+/// Ethernet address of [`WORKLOAD`].
+pub const WORKLOAD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x30];
+/// Ethernet address of the pod.
+pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x40];
+/// Source addresses of the uplink.
+pub const NODE: (&str, &str) = ("192.0.2.10", "2001:db8::10");
+
+/// Size of the flow tables in these tests.
+pub const FLOWS: u32 = 1024;
+
+/// Both compilations and their worlds.
+pub struct Oracle {
+    kernel: Ebpf,
+    /// The host's world, for what a test wants to look at or to change on the host alone.
+    pub memory: Memory,
+    devices: HashMap<&'static str, u32>,
+    next_row: u32,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What the pipeline decided, as the host compilation says; the kernel's verdict was the one that belongs to it.
+    pub outcome: Outcome,
+    /// The frame afterwards, the same from both.
+    pub bytes: Vec<u8>,
+}
+
+/// Runs `test` on a thread with a network namespace of its own and the programs loaded; skips, saying so, without the
+/// privilege or the programs.
+pub fn with_oracle(test: impl FnOnce(&mut Oracle) + Send + 'static) {
+    if in_namespace(test).is_none() {
+        eprintln!("SKIPPED: packet tests need root and the kernel programs: run `cargo xtask test` as root");
+    }
+}
+
+/// The same for anything that returns a value; nothing without the privilege or the programs.
+pub fn in_namespace<T: Send + 'static>(task: impl FnOnce(&mut Oracle) -> T + Send + 'static) -> Option<T> {
+    if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
+        return None;
+    }
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
+        task(&mut Oracle::new())
+    });
+    match thread.join() {
+        Ok(value) => Some(value),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Loads a program. The verifier gives up with EAGAIN when a signal waits for the thread; then it is asked again.
+fn load(name: &str, mut attempt: impl FnMut() -> Result<(), ProgramError>) {
+    for _ in 0..10 {
+        match attempt() {
+            Ok(()) => return,
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{name}: {error:?}"),
+        }
+    }
+    panic!("{name}: the verifier was interrupted ten times");
+}
+
+impl Oracle {
+    fn new() -> Self {
+        world::lay_out();
+        // The clock stands still at zero, so that both compilations see the same time.
+        let frozen = 0u64;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(datapath::program::JIFFY_MULT, &frozen, true);
+        for map in [spec::FLOWS_V4, spec::FLOWS_V6, spec::EMBRYOS_V4, spec::EMBRYOS_V6] {
+            loader.map_max_entries(map.name, FLOWS);
+        }
+        for map in [spec::SLOTS, spec::SELECTIONS, spec::BACKENDS_V4, spec::BACKENDS_V6, spec::SVC_COUNTERS] {
+            loader.map_max_entries(map.name, 4096);
+        }
+        let mut kernel = loader.load(datapath::object().expect("embedded")).expect("the object loads");
+        for name in [datapath::program::XDP, datapath::program::XDP_VETH, "limit_empty", "limit_mac_swap"] {
+            let program: &mut Xdp = kernel.program_mut(name).expect(name).try_into().expect("XDP");
+            load(name, || program.load());
+        }
+        for name in [datapath::program::TC_INGRESS, datapath::program::TC_EGRESS, datapath::program::CLOCK] {
+            let program: &mut SchedClassifier = kernel.program_mut(name).expect(name).try_into().expect("tc");
+            load(name, || program.load());
+        }
+        let mut oracle = Self { kernel, memory: Memory::default(), devices: HashMap::new(), next_row: 0 };
+        oracle.memory.v4.flows_capacity = FLOWS as usize;
+        oracle.memory.v6.flows_capacity = FLOWS as usize;
+        oracle.build_world();
+        oracle
+    }
+
+    /// The loaded programs and maps.
+    pub fn kernel(&self) -> &Ebpf {
+        &self.kernel
+    }
+
+    /// The same, to attach one.
+    pub fn kernel_mut(&mut self) -> &mut Ebpf {
+        &mut self.kernel
+    }
+
+    /// The context of an XDP test run: a frame that came in through `device`.
+    pub fn xdp_context(&self, device: &str, len: usize) -> Vec<u8> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        words(&[(1, len as u32), (3, self.ifindex(device))], 6)
+    }
+
+    /// The index of a device.
+    pub fn ifindex(&self, device: &str) -> u32 {
+        self.devices[device]
+    }
+
+    /// Runs a frame that comes in through (at egress: leaves by) `device` on both and compares everything.
+    #[track_caller]
+    pub fn run(&mut self, hook: Hook, device: &str, frame: &[u8]) -> Run {
+        let ifindex = self.ifindex(device);
+        let (outcome, bytes) = match hook {
+            Hook::Xdp => run_host::<0>(&mut self.memory, frame, ifindex),
+            Hook::Ingress => run_host::<1>(&mut self.memory, frame, ifindex),
+            Hook::Egress => run_host::<2>(&mut self.memory, frame, ifindex),
+        };
+        let (verdict, kernel_bytes) = self.run_kernel(hook, ifindex, frame);
+        assert_eq!(verdict, verdict_of(hook, outcome, ifindex), "the kernel's verdict for {outcome:?} at {hook:?}");
+        crate::packet::assert_frames_eq(&kernel_bytes, &bytes);
+        self.assert_equal_worlds();
+        Run { outcome, bytes }
+    }
+
+    fn run_kernel(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut out = vec![0; frame.len() + 256];
+        let context = match hook {
+            Hook::Xdp => words(&[(1, frame.len() as u32), (3, ifindex)], 6),
+            // struct __sk_buff: ifindex is its eleventh word; 192 bytes in all.
+            Hook::Ingress | Hook::Egress => words(&[(10, ifindex)], 48),
+        };
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = match hook {
+            Hook::Xdp => {
+                let program = self.kernel.program(datapath::program::XDP).expect("loaded");
+                TryInto::<&Xdp>::try_into(program).expect("XDP").test_run(options)
+            }
+            Hook::Ingress | Hook::Egress => {
+                let name =
+                    if hook == Hook::Ingress { datapath::program::TC_INGRESS } else { datapath::program::TC_EGRESS };
+                let program = self.kernel.program(name).expect("loaded");
+                TryInto::<&SchedClassifier>::try_into(program).expect("tc").test_run(options)
+            }
+        };
+        let result = result.unwrap_or_else(|error| panic!("test run at {hook:?}: {error:?}"));
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+
+    /// Runs a frame through the XDP program for veth alone: the verdict and the frame.
+    pub fn run_veth(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let context = self.xdp_context(UPLINK, frame.len());
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let program: &Xdp = self.kernel.program(datapath::program::XDP_VETH).expect("loaded").try_into().expect("XDP");
+        let result = program.test_run(options).expect("test run");
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+}
+
+/// A context of `len` words that are zero but for some.
+fn words(set: &[(usize, u32)], len: usize) -> Vec<u8> {
+    let mut words = vec![0u32; len];
+    for (index, value) in set {
+        words[*index] = *value;
+    }
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn run_host<const H: u8>(memory: &mut Memory, frame: &[u8], ifindex: u32) -> (Outcome, Vec<u8>) {
+    let mut pkt = Frame::<H>::new(frame, ifindex);
+    let outcome = match frame.get(12..14) {
+        Some([0x08, 0x00]) => pipeline::run::<V4, _, _, false>(&mut pkt, memory).outcome(),
+        Some([0x86, 0xdd]) => pipeline::run::<V6, _, _, false>(&mut pkt, memory).outcome(),
+        _ => Outcome::Pass,
+    };
+    (outcome, pkt.bytes().to_vec())
+}
+
+/// The kernel's verdict that belongs to an outcome (linux/bpf.h, linux/pkt_cls.h).
+fn verdict_of(hook: Hook, outcome: Outcome, own: u32) -> u32 {
+    const XDP: [u32; 4] = [1, 2, 3, 4];
+    const TC_UNSPEC: u32 = u32::MAX;
+    const TC_SHOT: u32 = 2;
+    const TC_REDIRECT: u32 = 7;
+    let [drop, pass, transmit, redirect] = XDP;
+    match (hook, outcome) {
+        (Hook::Xdp, Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_)) => pass,
+        (Hook::Xdp, Outcome::Send(ifindex)) if ifindex == own => transmit,
+        (Hook::Xdp, Outcome::Send(_)) => redirect,
+        (Hook::Xdp, Outcome::Drop(_)) => drop,
+        (_, Outcome::Pass | Outcome::Deliver) => TC_UNSPEC,
+        (_, Outcome::Send(_) | Outcome::Resolve(_)) => TC_REDIRECT,
+        (_, Outcome::Drop(_)) => TC_SHOT,
+    }
+}
