@@ -3,42 +3,14 @@
 use std::ops::ControlFlow;
 
 use aya::Pod;
-use svc_common::flow::partner_key;
-use svc_common::maps::{Flow, MapType, Tuple, flow_state};
+use svc_common::flow::{partner_key, timeout_s};
+use svc_common::maps::{Flow, MapType, Tuple};
 use svc_common::net::proto;
 
 use crate::flows::{Family, Tables, idle_s, joint_state};
 
 /// Nothing times out earlier: spares looking up the partners of flows that just had a packet.
-const SHORTEST_S: u32 = UDP_UNREPLIED_S;
-
-const TCP_UNREPLIED_S: u32 = 60;
-/// At least 2 h 4 min (RFC 5382 REQ-5).
-const TCP_ESTABLISHED_S: u32 = 8_000;
-const TCP_HALF_CLOSED_S: u32 = 3_600;
-const TCP_CLOSED_S: u32 = 120;
-/// Not at once: a reset with a wrong sequence number must not cut a live connection (RFC 5961).
-const TCP_RESET_S: u32 = 40;
-const UDP_UNREPLIED_S: u32 = 30;
-/// At least two minutes (RFC 4787 REQ-5).
-const UDP_REPLIED_S: u32 = 180;
-
-/// How long a connection of `protocol` in `state` (the [`joint_state`]) may be silent.
-pub fn timeout_s(protocol: u8, state: u8) -> u32 {
-    let has = |bit| state & bit != 0;
-    if protocol != proto::TCP {
-        return if has(flow_state::REPLIED) { UDP_REPLIED_S } else { UDP_UNREPLIED_S };
-    }
-    if has(flow_state::RST) {
-        return TCP_RESET_S;
-    }
-    match (has(flow_state::FIN), has(flow_state::PEER_FIN)) {
-        (true, true) => TCP_CLOSED_S,
-        (true, false) | (false, true) => TCP_HALF_CLOSED_S,
-        (false, false) if has(flow_state::ESTABLISHED) => TCP_ESTABLISHED_S,
-        (false, false) => TCP_UNREPLIED_S,
-    }
-}
+const SHORTEST_S: u32 = timeout_s(proto::UDP, 0);
 
 /// Whether a flow and its partner are to go.
 fn expired<A>(protocol: u8, flow: &Flow<A>, partner: Option<&Flow<A>>, now_s: u32) -> bool {
@@ -118,27 +90,9 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use svc_common::maps::flow_state;
 
-    #[test]
-    fn each_state_has_its_time() {
-        use flow_state::{ESTABLISHED, FIN, PEER_FIN, REPLIED, RST};
-        for (protocol, state, seconds) in [
-            (proto::TCP, 0, 60),
-            (proto::TCP, REPLIED, 60),
-            (proto::TCP, REPLIED | ESTABLISHED, 8_000),
-            (proto::TCP, REPLIED | ESTABLISHED | FIN, 3_600),
-            (proto::TCP, REPLIED | ESTABLISHED | PEER_FIN, 3_600),
-            (proto::TCP, REPLIED | ESTABLISHED | FIN | PEER_FIN, 120),
-            (proto::TCP, REPLIED | ESTABLISHED | FIN | PEER_FIN | RST, 40),
-            (proto::TCP, RST, 40),
-            (proto::UDP, 0, 30),
-            (proto::UDP, REPLIED, 180),
-            (proto::UDP, REPLIED | ESTABLISHED, 180),
-        ] {
-            assert_eq!(timeout_s(protocol, state), seconds, "protocol {protocol}, state {state:#b}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn b21_a_packet_of_either_direction_keeps_both() {

@@ -153,7 +153,8 @@ pub fn set_next_hop<A>(flow: &mut Flow<A>, route: Route, egress: Option<&Device>
 /// Seconds of silence after which a flow is forgotten, by protocol and state.
 ///
 /// The values are those of RFC 5382 (established TCP not under 2 h 4 min), RFC 4787 (UDP not under 2 min) and what
-/// Linux and kube-proxy use for the closing states (B16-B19).
+/// Linux and kube-proxy use for the closing states (B16-B19). A reset does not end a connection at once: one with a
+/// wrong sequence number must not cut a live connection (RFC 5961).
 pub const fn timeout_s(protocol: u8, state: u8) -> u32 {
     let both = flow_state::FIN | flow_state::PEER_FIN;
     if protocol != proto::TCP {

@@ -49,9 +49,9 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
             flow.packets = flow.packets.wrapping_add(1);
             flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
             let (service, reverse) = (flow.service, flow.flags & flow_flags::REVERSE != 0);
-            let outcome = send::<P, F>(pkt, &parsed, flow);
+            let sent = send::<P, F>(pkt, &parsed, flow);
             env.count_service(service, reverse, parsed.len_bytes);
-            return outcome;
+            return sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason));
         }
         found = Some(Table::Established);
     } else if let Some(flow) = env.lookup_flow(Table::Embryo, &parsed.tuple) {
@@ -73,17 +73,11 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
     match attended {
         Attended::Replay => {}
         Attended::Pass => return Packed::PASS,
-        Attended::Drop(reason) => {
-            env.count(reason);
-            return Packed::drop(reason);
-        }
+        Attended::Drop(reason) => return drop_counted::<F, E>(env, reason),
         Attended::Decide => match decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
             Decision::Pass => return Packed::PASS,
-            Decision::Drop(reason) => {
-                env.count(reason);
-                return Packed::drop(reason);
-            }
+            Decision::Drop(reason) => return drop_counted::<F, E>(env, reason),
         },
     }
     let (parsed, flow) = (&scratch.parsed, &scratch.flow);
@@ -91,9 +85,16 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
         env.count(Reason::TtlExceeded);
         return Packed::PASS;
     }
-    let outcome = send::<P, F>(pkt, parsed, flow);
+    let sent = send::<P, F>(pkt, parsed, flow);
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
-    outcome
+    sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason))
+}
+
+/// No packet vanishes uncounted.
+#[inline(always)]
+fn drop_counted<F: Family, E: Env<F>>(env: &mut E, reason: Reason) -> Packed {
+    env.count(reason);
+    Packed::drop(reason)
 }
 
 /// Whether a flow applies at this hook. XDP leaves alone what the stack forwards.
@@ -107,16 +108,17 @@ fn applies<P: Packet>(flags: u8) -> bool {
 }
 
 /// Translates the packet and says where it goes.
+///
+/// # Errors
+/// Those of [`rewrite`]: the packet may be half translated and has to end here.
 #[inline(always)]
-fn send<P: Packet, F: Family>(pkt: &mut P, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Packed {
-    if let Err(reason) = rewrite::<F>(pkt, parsed, flow) {
-        return Packed::drop(reason);
-    }
-    if flow.flags & flow_flags::SNAT == 0 {
+fn send<P: Packet, F: Family>(pkt: &mut P, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<Packed, Reason> {
+    rewrite::<F>(pkt, parsed, flow)?;
+    Ok(if flow.flags & flow_flags::SNAT == 0 {
         Packed::DELIVER
     } else if flow.flags & flow_flags::HOP_RESOLVED != 0 {
         Packed::to_device(Packed::SEND, flow.ifindex)
     } else {
         Packed::to_device(Packed::RESOLVE, flow.ifindex)
-    }
+    })
 }

@@ -24,17 +24,18 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Passed: a header is cut short or its length fields contradict each other (B01).
+    /// Passed: a header is cut short or its length fields contradict each other (B01). Dropped, should that show only
+    /// while the packet is translated.
     Malformed = 0, "malformed";
     /// Passed: a fragment of an IP datagram; the stack handles it.
     Fragment = 1, "fragment";
     /// Passed: an IPv6 extension header precedes the transport header.
     ExtensionHeader = 2, "extension_header";
-    /// Passed: a transport protocol other than TCP and UDP towards a VIP.
+    /// Passed: a transport protocol other than TCP and UDP.
     UnknownProtocol = 3, "unknown_protocol";
     /// Passed: the TTL or hop limit would reach zero; the stack answers (B08).
     TtlExceeded = 4, "ttl_exceeded";
-    /// Passed: the route or the neighbour of the next hop is unknown; the stack resolves it (B37).
+    /// Dropped: the source of the connection is translated, and there is no route to the other side any more.
     NoNextHop = 5, "no_next_hop";
     /// Passed at XDP: the checksum is only the pseudo-header's sum; tc handles the packet (B05).
     PartialChecksum = 6, "partial_checksum";
@@ -54,8 +55,8 @@ reasons! {
     PromotionRefused = 13, "promotion_refused";
     /// Counted only: a flow whose partner was missing got it back (B21).
     PartnerRestored = 14, "partner_restored";
-    /// Dropped: a new TCP connection would have to be source-translated, but the route leads back to the sender's
-    /// device and that device is not managed.
+    /// Dropped: the source of a new connection has to be translated, but the way to the backend leads through a device
+    /// where no program of ours would see the answer.
     UnmanagedDevice = 15, "unmanaged_device";
     /// Dropped: a loopback address came in from a wire (CVE-2020-8558).
     LoopbackFromWire = 16, "loopback_from_wire";

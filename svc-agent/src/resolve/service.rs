@@ -94,7 +94,7 @@ fn without_endpoints(
     let named =
         |slice: &EndpointSlice| slice.ports.iter().any(|own| own.name == port.name && own.protocol == port.protocol);
     if slices.is_empty() {
-        let text = "no EndpointSlice or Endpoints object: connections are refused until there is one";
+        let text = "no EndpointSlice or Endpoints object: there is nobody to connect to until there is one";
         return Some(Problem::notice(at(service, &format!("spec.ports[{i}]"), text)));
     }
     if counted(slices).any(named) || counted(slices).all(|slice| slice.endpoints.is_empty()) {
