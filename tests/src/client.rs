@@ -1,9 +1,9 @@
 //! Clients in namespaces: one question, a connection that is asked again and again, a download that is verified.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::sockopt::{ReceiveTimeout, ReuseAddr, SendTimeout};
@@ -98,7 +98,8 @@ impl UdpClient {
     /// If the port is taken.
     pub fn open(ns: &Netns, v4: bool, port: u16) -> Result<Self> {
         let any: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = ns.run(|| UdpSocket::bind((any, port))).flatten().context("cannot open a UDP socket")?;
+        let open = || while_in_use(|| UdpSocket::bind((any, port)));
+        let socket = ns.run(open).flatten().with_context(|| format!("cannot open a UDP socket at port {port}"))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { socket })
     }
@@ -215,7 +216,23 @@ pub fn connect_from(ns: &Netns, port: u16, to: SocketAddr) -> Result<TcpStream> 
         socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
         Ok(TcpStream::from(socket))
     };
-    ns.run(open).flatten().with_context(|| format!("cannot connect to {to} from port {port} of {}", ns.name()))
+    ns.run(|| while_in_use(open))
+        .flatten()
+        .with_context(|| format!("cannot connect to {to} from port {port} of {}", ns.name()))
+}
+
+/// Tries again for a moment if a port is taken: a process that another test is just starting holds copies of all open
+/// sockets of this one, also of those that are closed meanwhile, until it runs its program.
+fn while_in_use<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Sends one request in HTTP/1.0, which is answered without chunks, and hands on the body as it comes.

@@ -42,11 +42,7 @@ impl Stage {
         world.add_pod(0)?;
         let mut stage = Self { world, agent: None, servers: Vec::new() };
         for (name, pod) in SERVERS.iter().zip(&stage.world.pods) {
-            let mut server = binaries::command("svc-testpod")?;
-            server.args(["--stay", "--name", name, "--http", &HTTP.to_string(), "--echo", &ECHO.to_string()]);
-            // Whoever reads the demo's output must not wait for servers that stay up.
-            server.stderr(Stdio::null());
-            stage.servers.push(spawn_detached(&pod.host, &mut server, Stdio::null())?);
+            stage.servers.push(spawn_server(name, &pod.host)?);
         }
         let manifests = manifests();
         std::fs::create_dir_all(&manifests).with_context(|| format!("cannot create {}", manifests.display()))?;
@@ -113,16 +109,18 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends the server of a pod.
+    /// Runs something while a pod has no server.
     ///
     /// # Errors
-    /// If there is none of that name.
-    pub fn kill_server(&mut self, name: &str) -> Result<()> {
+    /// If there is no pod of that name, or its server does not start again.
+    pub fn without_server(&mut self, name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
         let index = SERVERS.iter().position(|&server| server == name).context("no such server")?;
         let server = self.servers.get_mut(index).context("the server does not run")?;
         server.kill()?;
         server.wait()?;
-        Ok(())
+        let result = run();
+        *server = spawn_server(name, &self.world.pods.get(index).context("no such pod")?.host)?;
+        result
     }
 
     /// Leaves everything up when the stage is dropped.
@@ -241,6 +239,14 @@ fn socket() -> String {
 
 fn log() -> PathBuf {
     Path::new(RUN_DIR).join("log")
+}
+
+fn spawn_server(name: &str, host: &Host) -> Result<Child> {
+    let mut server = binaries::command("svc-testpod")?;
+    server.args(["--stay", "--name", name, "--http", &HTTP.to_string(), "--echo", &ECHO.to_string()]);
+    // Whoever reads the demo's output must not wait for servers that stay up.
+    server.stderr(Stdio::null());
+    spawn_detached(host, &mut server, Stdio::null())
 }
 
 /// Starts a process that a Ctrl-C at the terminal does not reach, and that may outlive the demo. Whatever runs in one of
