@@ -203,6 +203,26 @@ fn b21_a_lost_direction_comes_back_with_the_next_second() {
 }
 
 #[test]
+fn b21_a_packet_of_either_direction_keeps_both_alive() {
+    for from_client in [true, false] {
+        with_oracle(move |oracle| {
+            establish(oracle);
+            oracle.edit_flows_v4(|_, flow| {
+                flow.seen_s = 77;
+                true
+            });
+            if from_client {
+                request(oracle, Frame::tcp(CLIENT, VIP));
+            } else {
+                reply(oracle, Frame::tcp(BACKEND, CLIENT));
+            }
+            // The clock of these tests stands at zero.
+            assert!(oracle.memory.v4.flows.values().all(|flow| flow.seen_s == 0));
+        });
+    }
+}
+
+#[test]
 fn b22_a_segment_without_a_flow_goes_to_the_hashed_backend() {
     with_oracle(|oracle| {
         let backends = ["10.244.1.5:80", "10.244.1.6:80", "10.244.1.7:80"];
