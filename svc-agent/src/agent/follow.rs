@@ -44,6 +44,8 @@ pub struct Follower {
     pub published: Arc<Published>,
     /// For the warnings.
     pub snat_ports: PortRange,
+    /// Why maps and links cannot be pinned, if they cannot.
+    pub unpinned: Option<String>,
 }
 
 /// What events gathered so far ask for.
@@ -104,7 +106,7 @@ impl Follower {
                     }
                 },
                 _ = look.tick() => {
-                    self.maps.repin(&self.pins);
+                    self.restore_pins();
                     todo.devices = true;
                 }
             }
@@ -126,6 +128,20 @@ impl Follower {
         }
     }
 
+    /// Sees to it that what must outlive the agent is pinned.
+    fn restore_pins(&mut self) {
+        self.unpinned = match self.pins.restore() {
+            Ok(restored) => {
+                if restored {
+                    warn!(pin_dir = %self.pins.given().display(), "somebody removed the pin directory; made it again");
+                }
+                self.maps.repin(&self.pins);
+                None
+            }
+            Err(error) => Some(format!("{error}; what is at work now ends with the agent")),
+        };
+    }
+
     async fn reconnect(&mut self) {
         warn!("lost the connection to the kernel's network events; connecting again");
         loop {
@@ -143,6 +159,7 @@ impl Follower {
     fn publish(&self, addresses: &[IpAddr]) {
         let entries = self.devices.entries();
         let mut warnings = host::warnings(addresses, self.snat_ports);
+        warnings.extend(self.unpinned.clone());
         warnings.extend(self.devices.missing().map(str::to_owned));
         for entry in entries.values() {
             if entry.managed() && entry.tc.kind == TcKind::Off && !entry.tc.reason.is_empty() {

@@ -145,6 +145,7 @@ impl Agent {
             addresses: send_addresses,
             published: published.clone(),
             snat_ports,
+            unpinned: None,
         };
         let syncer = Syncer::new(&config.manifests, policy(config), node(config), reconciler, addresses, published);
         Ok(Self { follower, syncer, view, sweeper })

@@ -24,6 +24,12 @@ pub enum PinError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory around it is missing.
+    #[error("cannot keep pins in `{}`: the directory around it does not exist; make it, for root alone, or give another --pin-dir", path.display())]
+    NoParent {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Somebody else could have made it or could change it.
     #[error("refusing the pin directory `{}`: {found}, expected {expected}; {remedy}", path.display())]
     Unsafe {
@@ -43,26 +49,33 @@ pub enum PinError {
         path: PathBuf,
     },
     /// A system call failed.
-    #[error("cannot {what} `{}`: {source}", path.display())]
+    #[error("cannot {what} `{}`: {reason}", path.display())]
     Io {
         /// What was tried.
         what: &'static str,
         /// On what.
         path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
+        /// What the kernel said. No `source`: the text has it already.
+        reason: io::Error,
     },
 }
 
 /// Names what was tried and on what.
 pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinError {
     let path = path.to_owned();
-    move |source| PinError::Io { what, path, source }
+    move |reason| PinError::Io { what, path, reason }
 }
 
 /// Finds the pin directory's place and refuses one that others could change.
 pub(super) fn locate(path: &Path) -> Result<Location, PinError> {
-    let location = Location::find(path).ok_or_else(|| PinError::NotBpfFs { path: path.to_owned() })?;
+    let Some(location) = Location::find(path) else {
+        let path = path.to_owned();
+        let around = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
+        return Err(match around {
+            Some(around) if is_bpf_fs(around) => PinError::NoParent { path },
+            _ => PinError::NotBpfFs { path },
+        });
+    };
     if let Some(parent) = location.path.parent() {
         let metadata = fs::metadata(parent).map_err(failed("look at", parent))?;
         check_parent(parent, &metadata)?;

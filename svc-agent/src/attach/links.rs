@@ -163,16 +163,22 @@ impl Links {
                         pin.display()
                     )));
                 }
+                // Kept from here on: a program that works is not detached because something below fails.
+                let fd = self.open.entry((link.index, hook)).insert_entry(fd).into_mut();
                 if info.program_id != program.id {
                     sys_link::update(fd.as_fd(), &program.fd)
                         .with_context(|| format!("cannot update the link `{}`", pin.display()))?;
                     info!(iface = link.name, hook = ?hook, link = info.id, "updated the program in place");
                 }
                 if !pinned {
-                    bpf::pin(fd.as_fd(), &pin).with_context(|| format!("cannot pin `{}`", pin.display()))?;
-                    warn!(iface = link.name, hook = ?hook, "somebody removed the pin of the link; pinned it again");
+                    match bpf::pin(fd.as_fd(), &pin) {
+                        Ok(()) => {
+                            warn!(iface = link.name, hook = ?hook, "somebody removed the pin of the link; pinned it again");
+                        }
+                        // Whoever restores the directory tells of what is wrong with it.
+                        Err(error) => debug!(iface = link.name, hook = ?hook, %error, "cannot pin the link again"),
+                    }
                 }
-                self.open.insert((link.index, hook), fd);
                 return Ok(());
             }
             pins.remove(&pin).map_err(anyhow::Error::from)?;

@@ -7,7 +7,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::Flock;
 use svc_common::maps::MapSpec;
@@ -25,7 +27,7 @@ pub struct PinDir {
     /// `<pin-dir>`.
     top: Location,
     /// Held as long as the agent lives; the kernel lets go of it when the process ends, however it ends.
-    _lock: Flock<File>,
+    lock: Mutex<Flock<File>>,
 }
 
 impl PinDir {
@@ -36,11 +38,33 @@ impl PinDir {
     pub fn open(path: &Path) -> Result<Self, PinError> {
         let top = locate(path)?;
         make(&top.path)?;
-        let pins = Self { _lock: lock(&top.path)?, top };
-        for directory in [pins.versioned(), pins.maps(), pins.links()] {
-            make(&directory)?;
-        }
+        let pins = Self { lock: Mutex::new(lock(&top.path)?), top };
+        pins.make_below()?;
         Ok(pins)
+    }
+
+    /// Makes again what somebody removed of the directories; false if nothing was missing.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn restore(&self) -> Result<bool, PinError> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = held.metadata().map_err(failed("look at", &self.top.path))?;
+        let found = fs::symlink_metadata(&self.top.path).ok();
+        let same = found.is_some_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()));
+        if !same {
+            make(&self.top.path)?;
+            *held = lock(&self.top.path)?;
+        }
+        let whole = same && self.maps().is_dir() && self.links().is_dir();
+        if !whole {
+            self.make_below()?;
+        }
+        Ok(!whole)
+    }
+
+    fn make_below(&self) -> Result<(), PinError> {
+        [self.versioned(), self.maps(), self.links()].iter().try_for_each(|directory| make(directory))
     }
 
     /// The directory if it exists, checked and locked.
@@ -51,7 +75,7 @@ impl PinDir {
         let top = match locate(path) {
             Ok(top) => top,
             // Without the file system there cannot be pins either.
-            Err(PinError::NotBpfFs { .. }) => return Ok(None),
+            Err(PinError::NotBpfFs { .. } | PinError::NoParent { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
         match fs::symlink_metadata(&top.path) {
@@ -59,7 +83,7 @@ impl PinDir {
             Err(error) => return Err(failed("look at", &top.path)(error)),
             Ok(metadata) => check(&top.path, &metadata)?,
         }
-        Ok(Some(Self { _lock: lock(&top.path)?, top }))
+        Ok(Some(Self { lock: Mutex::new(lock(&top.path)?), top }))
     }
 
     /// How the operator calls it.

@@ -99,3 +99,21 @@ fn a_removed_pin_is_pinned_again_without_detaching() {
     assert_eq!(world.link("eth0", "tc_ingress"), link, "{}", agent.log());
     assert_eq!(world.map_id("FLOWS_V4"), map);
 }
+
+#[test]
+fn a_removed_pin_directory_is_made_again_without_detaching() {
+    if !able("a_removed_pin_directory_is_made_again_without_detaching") {
+        return;
+    }
+    let world = World::new();
+    let agent = world.start(&[]);
+    let (link, map) = (world.link("eth0", "tc_ingress"), world.map_id("FLOWS_V4"));
+    let pin = world.link_pin("eth0", "tc_ingress");
+    for directory in [world.pin_dir().join("v1"), world.pin_dir()] {
+        fs::remove_dir_all(&directory).unwrap();
+        until("all is pinned again", || pin.exists() && world.map("FLOWS_V4").exists());
+        assert_eq!(world.link("eth0", "tc_ingress"), link, "{}", agent.log());
+        assert_eq!(world.map_id("FLOWS_V4"), map);
+    }
+    assert!(world.refusal(&[]).contains("another svc-agent uses the pin directory"), "the lock moved along");
+}

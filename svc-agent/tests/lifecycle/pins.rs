@@ -39,6 +39,8 @@ fn a_pin_directory_that_others_could_have_made_is_refused_and_left_alone() {
     assert!(world.refusal(&["--pin-dir", ordinary.to_str().unwrap()]).contains("not on a BPF file system"));
 
     let parent = Path::new(BPF_FS).join(format!("{}-parent", world.name));
+    let text = world.refusal(&["--pin-dir", parent.join("pins").to_str().unwrap()]);
+    assert!(text.contains("the directory around it does not exist"), "{text}");
     fs::create_dir(&parent).unwrap();
     chown(&parent, Some(65_534), None).unwrap();
     let text = world.refusal(&["--pin-dir", parent.join("pins").to_str().unwrap()]);
