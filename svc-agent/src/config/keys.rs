@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 
 use super::ConfigError;
+use crate::model::text::{nearest, quote};
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +118,13 @@ pub fn arguments(keys: &[Key]) -> impl Iterator<Item = Arg> + '_ {
             Some(default) => format!("{} [default: {default}]", key.help),
             None => key.help.to_owned(),
         };
-        Arg::new(key.name).long(key.name).value_name(key.value_name).env(key.variable).hide_env(true).help(help)
+        Arg::new(key.name)
+            .long(key.name)
+            .value_name(key.value_name)
+            .env(key.variable)
+            .hide_env(true)
+            .help(help)
+            .allow_negative_numbers(true)
     })
 }
 
@@ -165,7 +172,9 @@ impl Values {
         for (name, value) in table {
             let key = ALL.iter().find(|key| key.name == name).ok_or_else(|| {
                 let known: Vec<_> = ALL.iter().map(|key| key.name).collect();
-                file(format!("unknown key `{name}`; the keys are {}", known.join(", ")))
+                let near = nearest(&name, known.iter().copied()).map(|near| format!("did you mean `{near}`? "));
+                let near = near.unwrap_or_default();
+                file(format!("unknown key {}; {near}the keys are {}", quote(&name), known.join(", ")))
             })?;
             let found = value.type_str();
             let value = plain(value).ok_or_else(|| {

@@ -84,7 +84,9 @@ impl Shared {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         match event.kind {
             EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => {
-                writing.extend(event.paths.into_iter().map(|path| (path, Instant::now())));
+                // A link is made at once, and nobody closes it.
+                let written = event.paths.into_iter().filter(|path| !path.is_symlink());
+                writing.extend(written.map(|path| (path, Instant::now())));
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Remove(_)
