@@ -16,8 +16,8 @@ use self::adopt::Found;
 use self::pass::Pass;
 pub use self::programmed::{Index, PortIds, Programmed};
 use self::state::State;
-use crate::apply::Store;
-use crate::resolve::{Desired, ServiceName};
+use crate::apply::{AnyBackend, Store};
+use crate::resolve::{Desired, Inherited, ServiceName};
 
 /// What a pass did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,25 @@ impl<S: Store> Reconciler<S> {
     /// The maps, for what the reconciler does not plan.
     pub const fn store_mut(&mut self) -> &mut S {
         &mut self.store
+    }
+
+    /// What the maps held when they were read first.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn inherited(&mut self) -> anyhow::Result<Inherited> {
+        let state = match &mut self.state {
+            Some(state) => state,
+            none => none.insert(read_back(&mut self.store)?),
+        };
+        let mut inherited = Inherited::default();
+        for (&service, leftover) in &state.leftovers {
+            let backends = leftover.image.backends.values().map(AnyBackend::name);
+            inherited.backends.entry(service).or_default().extend(backends);
+            let frontends = leftover.image.frontends.keys().map(|key| (key.name(), service));
+            inherited.frontends.extend(frontends);
+        }
+        Ok(inherited)
     }
 
     /// Brings the maps to what is wanted, as far as possible.

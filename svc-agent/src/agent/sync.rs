@@ -28,6 +28,8 @@ pub struct Syncer {
     resolver: Resolver,
     node: Node,
     reconciler: Reconciler<KernelStore>,
+    /// The resolver knows what an earlier agent left.
+    inherited: bool,
     addresses: watch::Receiver<Vec<IpAddr>>,
     published: Arc<Published>,
     /// Doubles with each failure in a row; `None` if there is nothing to try again.
@@ -50,6 +52,7 @@ impl Syncer {
             resolver: Resolver::new(policy),
             node,
             reconciler,
+            inherited: false,
             addresses,
             published,
             retry: None,
@@ -89,6 +92,13 @@ impl Syncer {
     fn reconcile(&mut self) -> bool {
         let begun = Instant::now();
         self.node.addresses.clone_from(&self.addresses.borrow_and_update());
+        // If the maps cannot be read, the reconciler says so below.
+        if !self.inherited
+            && let Ok(inherited) = self.reconciler.inherited()
+        {
+            self.resolver.inherit(inherited);
+            self.inherited = true;
+        }
         let desired = self.resolver.update(&self.snapshot, &self.node);
         let report = self.reconciler.reconcile(&desired);
         let before = self.published.sync.get();

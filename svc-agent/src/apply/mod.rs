@@ -30,6 +30,14 @@ impl AnyFrontendKey {
         }
     }
 
+    /// What it was made of: address, port and IANA protocol number.
+    pub fn name(&self) -> (IpAddr, u16, u8) {
+        match self {
+            Self::V4(key) => (key.addr.into(), key.port.to_host(), key.proto),
+            Self::V6(key) => (key.addr.into(), key.port.to_host(), key.proto),
+        }
+    }
+
     /// Which of the two maps it belongs into.
     pub const fn family(&self) -> AddressFamily {
         match self {

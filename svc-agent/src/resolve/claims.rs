@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{AddressFamily, Frontend, FrontendKind, Node, Policy};
-use crate::model::{Problem, Protocol, Service, ServiceName, ServiceType, address};
+use super::{AddressFamily, Frontend, FrontendKind, Inherited, Node, Policy};
+use crate::model::{EndpointSlice, Problem, Protocol, Service, ServiceName, ServiceType, address};
 
 /// A frontend that a Service may answer on, and the port of the Service it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Grants {
 }
 
 /// What can have one owner only. A nodePort is claimed on all addresses of the node at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Key {
     Address(IpAddr, u16, Protocol),
     NodePort(u16, Protocol),
@@ -45,6 +45,44 @@ struct Claim {
     key: Key,
 }
 
+/// The decision of an earlier agent, as far as it can be told from what it left.
+pub fn inherit<'a>(
+    services: impl IntoIterator<Item = &'a Arc<Service>>,
+    slices: &BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+    policy: &Policy,
+    node: &Node,
+    inherited: &Inherited,
+) -> Grants {
+    let own: HashSet<IpAddr> = node.addresses.iter().copied().collect();
+    let mut claimants: BTreeMap<Key, Vec<&ServiceName>> = BTreeMap::new();
+    for service in in_order(services) {
+        for claim in claims(service, policy, &own, &mut Vec::new()) {
+            claimants.entry(claim.key).or_default().push(&service.name);
+        }
+    }
+    let node_addresses = node_port_addresses(policy, node);
+    let mut grants = Grants::default();
+    for (key, claimants) in claimants {
+        let (addresses, port, protocol) = match &key {
+            Key::Address(ip, port, protocol) => (std::slice::from_ref(ip), *port, *protocol),
+            Key::NodePort(port, protocol) => (node_addresses.as_slice(), *port, *protocol),
+        };
+        let heir = |ip: &IpAddr| inherited.heir((*ip, port, protocol.number()), &claimants, slices);
+        if let Some(heir) = addresses.iter().find_map(heir) {
+            grants.owners.insert(key, heir.clone());
+        }
+    }
+    grants
+}
+
+/// The Services that claim anything: the older first, then by name.
+fn in_order<'a>(services: impl IntoIterator<Item = &'a Arc<Service>>) -> Vec<&'a Service> {
+    let mut services: Vec<&Service> =
+        services.into_iter().map(Arc::as_ref).filter(|service| service.skipped.is_none()).collect();
+    services.sort_by(|a, b| (a.created.is_none(), a.created, &a.name).cmp(&(b.created.is_none(), b.created, &b.name)));
+    services
+}
+
 /// Decides for all Services at once; `before` is the last decision.
 pub fn grant<'a>(
     services: impl IntoIterator<Item = &'a Arc<Service>>,
@@ -52,9 +90,7 @@ pub fn grant<'a>(
     node: &Node,
     before: &Grants,
 ) -> Grants {
-    let mut services: Vec<&Service> =
-        services.into_iter().map(Arc::as_ref).filter(|service| service.skipped.is_none()).collect();
-    services.sort_by(|a, b| (a.created.is_none(), a.created, &a.name).cmp(&(b.created.is_none(), b.created, &b.name)));
+    let services = in_order(services);
     let mut grants = Grants::default();
     let own: HashSet<IpAddr> = node.addresses.iter().copied().collect();
     let all: Vec<Vec<Claim>> =

@@ -3,6 +3,7 @@
 mod backends;
 mod choice;
 mod claims;
+mod inherited;
 mod policy;
 mod resolver;
 mod service;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use self::inherited::Inherited;
 pub use self::policy::Policy;
 pub use self::resolver::Resolver;
 pub use crate::model::{AddressFamily, Problem, ServiceName, Severity};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::claims::{Granted, Grants, grant};
+use super::claims::{Granted, Grants, grant, inherit};
 use super::service::resolve;
-use super::{Desired, Node, Policy, ResolvedPort};
+use super::{Desired, Inherited, Node, Policy, ResolvedPort};
 use crate::model::{EndpointSlice, Problem, Service, ServiceName};
 use crate::sources::{Objects, Snapshot};
 
@@ -15,6 +15,8 @@ pub struct Resolver {
     policy: Policy,
     node: Option<Node>,
     grants: Grants,
+    /// Until the first complete snapshot: who owned what may be in a file that cannot be read yet.
+    inherited: Option<Inherited>,
     cache: BTreeMap<ServiceName, Cached>,
 }
 
@@ -34,13 +36,25 @@ impl Resolver {
         Self { policy, ..Self::default() }
     }
 
+    /// Has the owners of before the start keep what they had.
+    pub fn inherit(&mut self, inherited: Inherited) {
+        self.inherited = Some(inherited);
+        self.node = None;
+    }
+
     /// Resolves what changed since the last call; the rest keeps its `Arc`.
     pub fn update(&mut self, snapshot: &Snapshot, node: &Node) -> Desired {
         let objects = &snapshot.objects;
         let moved = self.node.as_ref() != Some(node);
         if moved || self.services_changed(objects) {
+            if let Some(inherited) = &self.inherited {
+                self.grants = inherit(objects.services.values(), &objects.slices, &self.policy, node, inherited);
+            }
             self.grants = grant(objects.services.values(), &self.policy, node, &self.grants);
             self.node = Some(node.clone());
+        }
+        if snapshot.complete {
+            self.inherited = None;
         }
         let mut before = std::mem::take(&mut self.cache);
         let mut desired = Desired { complete: snapshot.complete, ..Desired::default() };

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::fixtures::{endpoint, node, service, slice, snapshot};
-use super::{Desired, Policy, Resolver, ServiceName};
-use crate::model::{Problem, Skipped};
+use super::fixtures::{endpoint, ip, node, service, slice, snapshot};
+use super::{Desired, Inherited, Policy, Resolver, ServiceName};
+use crate::model::{Problem, ServiceType, Skipped};
 use crate::sources::Snapshot;
 
 fn kept(before: &Desired, after: &Desired, name: &str) -> bool {
@@ -80,4 +80,52 @@ fn problems_and_completeness_of_the_source_are_handed_on() {
     snapshot.problems.push(Problem::error("x"));
     let desired = Resolver::new(Policy::default()).update(&snapshot, &node());
     assert_eq!((desired.complete, desired.problems), (false, vec![Problem::error("x")]));
+}
+
+#[test]
+fn b78_an_owner_keeps_its_address_over_a_restart() {
+    let services = || {
+        let mut web = service("web", &["10.96.0.1"]);
+        (web.service_type, web.ports[0].node_port) = (ServiceType::NodePort, Some(30080));
+        let mut thief = web.clone();
+        thief.name.name = "a-thief".to_owned();
+        vec![thief, web]
+    };
+    let slices = || {
+        let both = ["10.0.0.1", "10.0.0.2"].map(|addr| endpoint(addr, None));
+        let more = ["10.0.0.1", "10.0.0.2", "10.0.0.9"].map(|addr| endpoint(addr, None));
+        vec![slice("web", "web", both.to_vec()), slice("a-thief", "a-thief", more.to_vec())]
+    };
+    let owner = |inherited: Option<Inherited>, complete: bool| {
+        let mut resolver = Resolver::new(Policy::default());
+        if let Some(inherited) = inherited {
+            resolver.inherit(inherited);
+        }
+        let mut snapshot = snapshot(services(), slices());
+        if !complete {
+            // The owner's file cannot be read at first.
+            snapshot.objects.services.remove(&ServiceName::new("default", "web"));
+            snapshot.complete = false;
+            resolver.update(&snapshot, &node());
+            snapshot = self::snapshot(services(), slices());
+        }
+        let desired = resolver.update(&snapshot, &node());
+        desired.services.keys().map(|name| name.name.clone()).collect::<Vec<_>>()
+    };
+    let left = |frontend: (&str, u16)| Inherited {
+        frontends: [((ip(frontend.0), frontend.1, 6), 7)].into(),
+        backends: [(7, [(ip("10.0.0.1"), 8080), (ip("10.0.0.2"), 8080)].into())].into(),
+    };
+    assert_eq!(owner(None, true), ["a-thief"], "the first by name");
+    assert_eq!(owner(Some(Inherited::default()), true), ["a-thief"]);
+    for complete in [true, false] {
+        let ports = [("10.96.0.1", 80), ("192.168.0.1", 30080)];
+        let both = Inherited {
+            frontends: ports.into_iter().flat_map(|port| left(port).frontends).collect(),
+            ..left(ports[0])
+        };
+        assert_eq!(owner(Some(both), complete), ["web"]);
+    }
+    // Each address goes by itself.
+    assert_eq!(owner(Some(left(("192.168.0.1", 30080))), true), ["a-thief", "web"]);
 }

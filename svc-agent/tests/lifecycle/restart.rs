@@ -1,6 +1,6 @@
 //! What a restart keeps, and what cleanup removes.
 
-use super::world::{World, able};
+use super::world::{Agent, World, able, until};
 
 const HOOKS: [&str; 2] = ["tc_ingress", "tc_egress"];
 
@@ -81,4 +81,37 @@ fn cleanup_leaves_nothing_and_may_be_repeated() {
     assert!(!world.pin_dir().exists());
     let second = world.cleanup();
     assert!(second.status.success() && String::from_utf8_lossy(&second.stdout).contains("nothing to remove"));
+}
+
+#[test]
+fn of_two_services_that_claim_one_address_the_owner_keeps_it_over_a_restart() {
+    if !able("of_two_services_that_claim_one_address_the_owner_keeps_it_over_a_restart") {
+        return;
+    }
+    let world = World::new();
+    world.manifest("web.yaml", WEB);
+    let first = world.start(&[]);
+    world.manifest("a-thief.yaml", &WEB.replace("web", "a-thief").replace("10.1.0.", "10.2.0."));
+    let services = |agent: &Agent| {
+        let services = agent.json(&["get", "services"])["items"].as_array().unwrap().clone();
+        services.into_iter().map(|service| service["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("the claim is refused", || first.log().contains("belongs to Service `default/web`"));
+    assert_eq!(services(&first), ["web"]);
+    first.kill();
+    let second = world.start(&[]);
+    assert_eq!(services(&second), ["web"], "{}", second.log());
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_agent() {
+    if !able("a_log_that_cannot_be_written_does_not_end_the_agent") {
+        return;
+    }
+    let world = World::new();
+    let net = format!("--net=/run/netns/{}", world.name);
+    let agent = world.start_by(&["sh", "-c", "exec \"$@\" 2>/dev/full", "sh", "nsenter", &net], &[]);
+    world.manifest("bad.yaml", "kind: [");
+    until("the problem is told elsewhere", || agent.json(&["status"]).to_string().contains("bad.yaml document 1"));
+    assert!(agent.stop());
 }
