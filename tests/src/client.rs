@@ -112,8 +112,8 @@ impl UdpClient {
         self.socket.send_to(text.as_bytes(), to)?;
         let mut buffer = [0; 2048];
         loop {
-            let (len, from) =
-                self.socket.recv_from(&mut buffer).with_context(|| format!("no answer of {to} over UDP"))?;
+            let received = uninterrupted(|| self.socket.recv_from(&mut buffer));
+            let (len, from) = received.with_context(|| format!("no answer of {to} over UDP"))?;
             if from != to {
                 bail!("asked {to} over UDP, but {from} answered");
             }
@@ -133,7 +133,7 @@ impl UdpClient {
     pub fn expect_silence(&self, wait: Duration) -> Result<()> {
         self.socket.set_read_timeout(Some(wait))?;
         let mut buffer = [0; 2048];
-        let heard = self.socket.recv_from(&mut buffer);
+        let heard = uninterrupted(|| self.socket.recv_from(&mut buffer));
         self.socket.set_read_timeout(Some(PATIENCE))?;
         match heard {
             Ok((len, from)) => bail!("unexpected answer of {len} bytes from {from}"),
@@ -207,7 +207,7 @@ pub fn connect(ns: &Netns, to: SocketAddr) -> Result<TcpStream> {
 pub fn connect_from(ns: &Netns, port: u16, to: SocketAddr) -> Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let open = || {
+    let open = || -> io::Result<TcpStream> {
         let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&socket, ReuseAddr, &true)?;
         setsockopt(&socket, SendTimeout, &TimeVal::milliseconds(3000))?;
@@ -216,7 +216,7 @@ pub fn connect_from(ns: &Netns, port: u16, to: SocketAddr) -> Result<TcpStream> 
         socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
         Ok(TcpStream::from(socket))
     };
-    ns.run(|| while_in_use(open))
+    ns.run(|| while_in_use(|| uninterrupted(open)))
         .flatten()
         .with_context(|| format!("cannot connect to {to} from port {port} of {}", ns.name()))
 }
@@ -251,11 +251,22 @@ fn request(mut stream: TcpStream, path: &str, mut take: impl FnMut(&[u8]) -> Res
     }
     let mut buffer = [0; 16 * 1024];
     loop {
-        let len = reader.read(&mut buffer).with_context(|| format!("the answer of {peer} broke off"))?;
+        let len =
+            uninterrupted(|| reader.read(&mut buffer)).with_context(|| format!("the answer of {peer} broke off"))?;
         if len == 0 {
             return Ok(());
         }
         take(buffer.get(..len).unwrap_or_default())?;
+    }
+}
+
+/// Tries again what a signal interrupted: sockets with time-outs return then, whoever the signal is meant for.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
