@@ -59,7 +59,7 @@ enum Path {
 
 /// Decides whether the source has to be translated: for clients outside whose backend is not on this node, so that
 /// the answer comes back here (B28), and for a pod that reaches itself (B32). If so, the flow gets the next hop and
-/// the address of its device.
+/// the address that the node itself would use there.
 #[inline(always)]
 fn path<F: Family, E: Env<F>>(
     env: &mut E,
@@ -86,12 +86,18 @@ fn path<F: Family, E: Env<F>>(
             _ => {}
         }
     }
-    let source = E::device_address(egress);
+    flow.flags |= flow_flags::SNAT;
+    flow::set_next_hop(flow, route, Some(egress), own);
+    // The device may have several addresses, of which the next hop can answer some, or none of its own.
+    let mut source = env.source();
+    if source == F::Addr::default()
+        && let Some(egress) = env.lookup_device(hop.ifindex)
+    {
+        source = E::device_address(egress);
+    }
     if source == F::Addr::default() {
         return Err(Reason::NoSourceAddress);
     }
-    flow.flags |= flow_flags::SNAT;
-    flow::set_next_hop(flow, route, Some(egress), own);
     flow::set_source_address::<F>(flow, key, source);
     Ok(Path::SourceNat)
 }
@@ -107,6 +113,9 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
     let own = pkt.ifindex();
     let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
     let Some(frontend) = env.lookup_frontend(&frontend_key) else {
+        if parsed.is_syn() && matches!(P::HOOK, Hook::Ingress) {
+            make_way::<F, E>(env, scratch);
+        }
         return Decision::Pass;
     };
     let (service, external_selection, internal_selection) = (frontend.service, frontend.external, frontend.internal);
@@ -160,6 +169,23 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
             Decision::Recorded
         }
         Err(error) => lost_race::<F, E>(env, scratch, error),
+    }
+}
+
+/// A client dials a backend itself: its answers must not be taken for those of an earlier connection to a VIP from the
+/// same port, so if there is one that is finished, it goes (B13).
+#[inline(never)]
+fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) {
+    let Scratch { parsed, partner_key, .. } = scratch;
+    let answer = parsed.tuple.reverse();
+    for table in [Table::Established, Table::Embryo] {
+        let Some(reverse) = env.lookup_flow(table, &answer) else { continue };
+        if reverse.flags & flow_flags::EGRESS == 0 || !flow::is_finished(reverse.state) {
+            return;
+        }
+        *partner_key = flow::partner_key(reverse, answer.proto);
+        env.remove_flow(table, partner_key);
+        env.remove_flow(table, &answer);
     }
 }
 

@@ -102,6 +102,9 @@ pub trait Env<F: Family> {
     /// Where a packet with these addresses that came in through `ifindex` would be sent.
     fn route(&mut self, src: &F::Addr, dst: &F::Addr, proto: u8, ifindex: u32) -> Route;
 
+    /// The address that this node would use itself on the route looked up last; the default if the kernel does not tell.
+    fn source(&mut self) -> F::Addr;
+
     /// Counts a reason.
     fn count(&mut self, reason: Reason);
 

@@ -30,6 +30,8 @@ pub struct Tables<F: Family> {
     pub routes: HashMap<F::Addr, Route>,
     /// Where everything else goes.
     pub default_route: Route,
+    /// The address that the node uses itself on every route; the default if the kernel does not tell.
+    pub source: F::Addr,
 }
 
 impl<F: Family> Default for Tables<F> {
@@ -42,6 +44,7 @@ impl<F: Family> Default for Tables<F> {
             embryos: HashMap::new(),
             routes: HashMap::new(),
             default_route: Route::Stack,
+            source: F::Addr::default(),
         }
     }
 }
@@ -143,6 +146,10 @@ macro_rules! family {
 
             fn route(&mut self, _src: &$addr, dst: &$addr, _proto: u8, _ifindex: u32) -> Route {
                 self.$tables.routes.get(dst).copied().unwrap_or(self.$tables.default_route)
+            }
+
+            fn source(&mut self) -> $addr {
+                self.$tables.source
             }
 
             fn count(&mut self, reason: Reason) {

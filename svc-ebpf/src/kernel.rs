@@ -37,7 +37,8 @@ pub struct FibLookup {
     mtu: u16,
     ifindex: u32,
     tos: u32,
-    src: [u8; 16],
+    /// Out: the address that this node would use itself; all zero if the kernel does not tell.
+    pub src: [u8; 16],
     dst: [u8; 16],
     vlan: [u16; 2],
     smac: Mac,
@@ -50,6 +51,12 @@ const _: () = assert!(size_of::<FibLookup>() == 64);
 const FIB_SUCCESS: i64 = 0;
 const FIB_NO_NEIGH: i64 = 7;
 const FIB_FRAG_NEEDED: i64 = 8;
+
+/// What differs between the look-ups of one route: `BPF_FIB_LOOKUP_SRC` (since 6.7) puts the address that this node would use
+/// itself in place of the source.
+const FIB_SRC: u32 = 1 << 4;
+/// There is no such address.
+const FIB_NO_SRC: i64 = 10;
 
 /// Asks the kernel's routes by means of `query`, as for a packet that came in through `ifindex`. `family` is `AF_INET` or `AF_INET6`;
 /// addresses of 4 bytes stand at the beginning.
@@ -66,14 +73,15 @@ pub fn route(
     query.family = family;
     query.l4_protocol = proto;
     query.ports = [0; 2];
-    query.mtu = 0;
-    query.ifindex = ifindex;
-    query.tos = 0;
     query.src = src;
     query.dst = dst;
     query.vlan = [0; 2];
-    // SAFETY: the struct has the layout and size that the helper expects; the context is the program's own.
-    let result = unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(query).cast(), size_of::<FibLookup>() as i32, 0) };
+    let mut result = look_up(ctx, query, ifindex, FIB_SRC);
+    if result < 0 || result == FIB_NO_SRC {
+        // Older kernels refuse the flag before they look at anything else.
+        result = look_up(ctx, query, ifindex, 0);
+        query.src = [0; 16];
+    }
     match result {
         FIB_SUCCESS | FIB_FRAG_NEEDED => {
             Route::Via(NextHop { ifindex: query.ifindex, mtu: query.mtu, dst_mac: query.dmac, src_mac: query.smac })
@@ -81,6 +89,16 @@ pub fn route(
         FIB_NO_NEIGH => Route::Via(NextHop { ifindex: query.ifindex, mtu: query.mtu, ..NextHop::default() }),
         _ => Route::Stack,
     }
+}
+
+#[inline(always)]
+fn look_up(ctx: *mut c_void, query: &mut FibLookup, ifindex: u32, flags: u32) -> i64 {
+    // What an answer writes over.
+    query.mtu = 0;
+    query.ifindex = ifindex;
+    query.tos = 0;
+    // SAFETY: the struct has the layout and size that the helper expects; the context is the program's own.
+    unsafe { bpf_fib_lookup(ctx, core::ptr::from_mut(query).cast(), size_of::<FibLookup>() as i32, flags) }
 }
 
 /// Sends an XDP frame out of a device; `transmit` if that may be done by the driver at once, because it came in there.

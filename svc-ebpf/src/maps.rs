@@ -215,6 +215,13 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn source(&mut self) -> $addr {
+                // SAFETY: per CPU, as `$scratch`.
+                let query = FIB_SCRATCH.get_ptr_mut(0).map(|query| unsafe { &*value(query) });
+                query.and_then(|query| query.src.first_chunk().copied()).unwrap_or_default()
+            }
+
+            #[inline(always)]
             fn count(&mut self, reason: Reason) {
                 Kernel::count(reason);
             }

@@ -16,6 +16,8 @@ pub enum Setting {
     Xdp,
     /// At tc, on pods behind a bridge.
     Bridge,
+    /// At tc, on pods whose devices have no address at the node. Only for what asks for such an address.
+    Unnumbered,
 }
 
 impl Setting {
@@ -55,6 +57,7 @@ impl Cluster {
             Setting::Tc => Shape::default(),
             Setting::Xdp => Shape { offloads: false, ..Shape::default() },
             Setting::Bridge => Shape { pod_network: PodNetwork::Bridge, ..Shape::default() },
+            Setting::Unnumbered => Shape { pod_network: PodNetwork::Unnumbered, ..Shape::default() },
         };
         let world = World::build(shape).unwrap();
         let servers = world.start_servers().unwrap();

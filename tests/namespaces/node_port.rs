@@ -35,6 +35,34 @@ fn b28_remote_backends_see_the_node_and_local_ones_the_client() {
 }
 
 #[test]
+fn b28_the_source_is_one_that_the_next_hop_can_answer() {
+    in_every_setting("b28_the_source_is_one_that_the_next_hop_can_answer", |cluster| {
+        let [node, far] = [&cluster.world.nodes[0], &cluster.world.nodes[1]];
+        let pods = &cluster.world.pods[2..];
+        // The other node knows no way to the networks of the addresses that now come first. Where the kernel goes by the
+        // next hop itself (IPv4), it is left to; otherwise the route says.
+        node.ns
+            .ip(&format!(
+                "addr del {near}/24 dev eth0\naddr add 10.50.1.1/24 dev eth0\naddr add {near}/24 dev eth0\n\
+                 route add 10.244.1.0/24 via {far}\naddr add fd00:51::1/64 dev eth0 nodad\n\
+                 route replace fd00:244:1::/64 via {far6} src {near6}",
+                near = node.v4,
+                far = far.v4,
+                near6 = node.v6,
+                far6 = far.v6
+            ))
+            .unwrap();
+        let service = Service::new("web", 1).echo().load_balancer().endpoints(pods);
+        cluster.agent.apply(&[&service]).unwrap();
+        for (to, own) in service.lb(7).into_iter().zip(node.addresses()) {
+            for transport in Transport::ALL {
+                assert_eq!(transport.ask(&cluster.client().ns, to, "hello").unwrap().client.ip(), own);
+            }
+        }
+    });
+}
+
+#[test]
 fn b28_large_downloads_arrive_whole_from_every_backend() {
     in_every_setting("b28_large_downloads_arrive_whole_from_every_backend", |cluster| {
         for index in 0..cluster.world.pods.len() {

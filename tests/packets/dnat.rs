@@ -173,6 +173,33 @@ fn b13_traffic_that_is_not_service_traffic_is_left_alone() {
 }
 
 #[test]
+fn b13_a_port_that_was_used_towards_a_service_can_dial_the_backend_itself() {
+    with_oracle(|oracle| {
+        for (id, (vip, backend, client)) in (100..).step_by(100).zip(WORLDS) {
+            oracle.serve(id, proto::TCP, &[vip], &[backend]);
+            let there = |oracle: &mut Oracle, flags: &str| {
+                oracle.run(Hook::Ingress, UPLINK, &Frame::tcp(client, vip).flags(flags).build());
+            };
+            let back = |oracle: &mut Oracle, flags: &str| {
+                oracle.run(Hook::Egress, UPLINK, &Frame::tcp(backend, client).flags(flags).build()).outcome
+            };
+            there(oracle, "S");
+            back(oracle, "S.");
+            there(oracle, ".");
+            let direct = Frame::syn(client, backend).build();
+            assert_eq!(oracle.run(Hook::Ingress, UPLINK, &direct).outcome, Outcome::Pass);
+            assert_eq!(back(oracle, "."), Outcome::Deliver, "a live connection stays");
+            there(oracle, "F.");
+            back(oracle, "F.");
+            there(oracle, ".");
+            assert_eq!(oracle.run(Hook::Ingress, UPLINK, &direct).outcome, Outcome::Pass);
+            assert_eq!(back(oracle, "S."), Outcome::Pass, "answers of the backend itself");
+        }
+        assert!(oracle.memory.v4.flows.is_empty() && oracle.memory.v6.flows.is_empty());
+    });
+}
+
+#[test]
 fn b13_xdp_leaves_to_the_stack_what_ends_on_this_node() {
     with_oracle(|oracle| {
         for (id, (vip, backend, client)) in (100..).step_by(100).zip(WORLDS) {

@@ -56,6 +56,8 @@ pub enum PodNetwork {
     Routed,
     /// By a bridge `cni0` that has the node's address.
     Bridge,
+    /// Each by its veth, which has no address of the node: the pod's gateway is link-local.
+    Unnumbered,
 }
 
 impl Default for Shape {
@@ -184,7 +186,22 @@ impl World {
                 ))?;
                 host.ns.ip(&format!(
                     "addr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0 nodad\nlink set eth0 up\n\
-                     route add {gw4}/32 dev eth0\nroute add {gw6}/128 dev eth0"
+                     route add {gw4}/32 dev eth0\nroute add {gw6}/128 dev eth0\n\
+                     route add default via {gw4}\nroute add default via {gw6}"
+                ))?;
+            }
+            PodNetwork::Unnumbered => {
+                owner.ip(&format!(
+                    "link set {device} address ee:ee:ee:ee:ee:ee up\nroute add {v4}/32 dev {device}\n\
+                     route add {v6}/128 dev {device}"
+                ))?;
+                // Who answers for the gateway is no matter here.
+                host.ns.ip(&format!(
+                    "addr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0 nodad\nlink set eth0 up\n\
+                     neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent\n\
+                     neigh add fe80::1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent\n\
+                     route add 169.254.1.1/32 dev eth0\nroute add default via 169.254.1.1\n\
+                     route add default via fe80::1 dev eth0"
                 ))?;
             }
             PodNetwork::Bridge => {
@@ -195,10 +212,12 @@ impl World {
                     ))?;
                 }
                 owner.ip(&format!("link set {device} master cni0 up"))?;
-                host.ns.ip(&format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\nlink set eth0 up"))?;
+                host.ns.ip(&format!(
+                    "addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\nlink set eth0 up\n\
+                     route add default via {gw4}\nroute add default via {gw6}"
+                ))?;
             }
         }
-        host.ns.ip(&format!("route add default via {gw4}\nroute add default via {gw6}"))?;
         self.pods.push(Pod { host, node, device });
         self.pods.last().context("the pod was just added")
     }

@@ -19,6 +19,8 @@ pub struct Entry {
     pub class: Class,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,
+    /// What stands in for an address that it does not have itself: the node's first of each family.
+    pub stand_in: Vec<Address>,
     /// How XDP is attached.
     pub xdp: XdpState,
     /// How tc is attached.
@@ -60,11 +62,19 @@ impl Entry {
         })
     }
 
-    /// The address from which connections leave here.
+    /// The address from which connections leave here, where the kernel does not tell (before 6.7).
     fn source(&self, family: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
-        let fit = |address: &&Address| address.global && address.preferred && family(&address.addr);
-        self.addresses.iter().find(fit).map(|address| address.addr)
+        self.addresses
+            .iter()
+            .chain(&self.stand_in)
+            .find(|address| fit(address) && family(&address.addr))
+            .map(|a| a.addr)
     }
+}
+
+/// Whether connections may have an address as their source.
+const fn fit(address: &Address) -> bool {
+    address.global && address.preferred
 }
 
 /// Puts devices and addresses together.
@@ -73,19 +83,36 @@ pub fn entries(links: Vec<Link>, addresses: &[Address], patterns: &Patterns) -> 
     for address in addresses {
         by_device.entry(address.ifindex).or_default().push(*address);
     }
-    links
+    let mut entries: BTreeMap<u32, Entry> = links
         .into_iter()
         .map(|link| {
             let entry = Entry {
                 class: patterns.class(&link.name),
                 addresses: by_device.remove(&link.index).unwrap_or_default(),
+                stand_in: Vec::new(),
                 xdp: XdpState::default(),
                 tc: TcState::default(),
                 link,
             };
             (entry.link.index, entry)
         })
-        .collect()
+        .collect();
+    let stand_in: Vec<Address> =
+        [IpAddr::is_ipv4, IpAddr::is_ipv6].iter().filter_map(|family| stand_in(&entries, family)).collect();
+    for entry in entries.values_mut().filter(|entry| entry.managed()) {
+        entry.stand_in.clone_from(&stand_in);
+    }
+    entries
+}
+
+/// The first address of the uplinks that connections may have as their source; else of what is not managed, as where
+/// routers have theirs on the loopback device.
+fn stand_in(entries: &BTreeMap<u32, Entry>, family: impl Fn(&IpAddr) -> bool) -> Option<Address> {
+    let of = |class: Class| {
+        let mut addresses = entries.values().filter(|entry| entry.class == class).flat_map(|entry| &entry.addresses);
+        addresses.find(|address| fit(address) && family(&address.addr)).copied()
+    };
+    of(Class::Uplink).or_else(|| of(Class::Other))
 }
 
 /// The node's addresses: those of its devices without loopback and link-local ones.
@@ -162,6 +189,17 @@ mod tests {
         let device = table[&2].value().unwrap();
         assert_eq!((device.class, device.mtu, device.v4), (device_class::UPLINK, 1500, [192, 0, 2, 1]));
         assert_eq!(IpAddr::from(device.v6), "2001:db8::1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn a_device_without_an_address_borrows_one_of_the_uplinks() {
+        let links = [link(1, "lo"), link(2, "eth0"), link(3, "veth1")];
+        let on_uplink = [address(1, "198.51.100.9"), address(2, "fe80::1"), address(2, "192.0.2.1")];
+        let v4 = |addresses: &[Address], index: u32| build(&links, addresses)[&index].value().unwrap().v4;
+        assert_eq!(v4(&on_uplink, 3), [192, 0, 2, 1]);
+        assert_eq!(v4(&on_uplink[..2], 3), [198, 51, 100, 9], "of the loopback device");
+        assert_eq!(v4(&on_uplink[..2], 2), [198, 51, 100, 9]);
+        assert_eq!(build(&links, &on_uplink)[&3].value().unwrap().v6, [0; 16]);
     }
 
     #[test]
