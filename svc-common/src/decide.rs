@@ -2,7 +2,7 @@
 
 use crate::{
     env::{Env, InsertError, Route, Table},
-    family::{Family, mix_word},
+    family::{Family, finish, mix_word},
     flow,
     maps::{Flow, FrontendKey, Scratch, Selection, Tuple, device_class, flow_flags},
     packet::{Hook, Packet},
@@ -27,9 +27,7 @@ pub fn hash<F: Family>(tuple: &Tuple<F::Addr>) -> u32 {
     let ports =
         (u64::from(tuple.sport.to_host()) << 32) | (u64::from(tuple.dport.to_host()) << 16) | u64::from(tuple.proto);
     let hash = F::mix(&tuple.dst, F::mix(&tuple.src, 0));
-    // One round more than there are words: without it the ports that a client takes one after the other, every second
-    // number, walk over a table in small equal steps, and a few dozen connections share few of its backends.
-    (mix_word(mix_word(hash, ports), 0) >> 32) as u32
+    (finish(mix_word(hash, ports)) >> 32) as u32
 }
 
 /// Chooses the backend for a new flow: its id.
