@@ -10,9 +10,9 @@ use super::show::{Show, quietly, shell};
 use super::stage::{Stage, ctl, enter};
 use crate::answer::Answer;
 
-/// The step.
+/// The step. The client's port is below those that the kernel gives to clients: no request before has had it.
 pub fn of_one_connection(show: &Show, _: &mut Stage) -> Result<()> {
-    let line = format!("{} nc -p 45678 192.168.50.1 30007", enter("client-0"));
+    let line = format!("{} nc -p 20000 192.168.50.1 30007", enter("client-0"));
     show.print(&format!("{line} &"));
     let mut nc = shell(&format!("exec {line}")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let result = converse(show, &mut nc);
@@ -28,7 +28,7 @@ fn converse(show: &Show, nc: &mut std::process::Child) -> Result<()> {
     let answer: Answer = answer.parse().map_err(anyhow::Error::msg)?;
     show.say(&answer.to_string());
 
-    let query = format!("{} get flows --client 192.168.50.101:45678", ctl()?);
+    let query = format!("{} get flows --client 192.168.50.101:20000", ctl()?);
     show.sh_aloud(&format!("{query} -o wide"))?;
     let list: List<Flow> = serde_json::from_str(&quietly(&format!("{query} -o json"))?)?;
     let [flow] = list.items.as_slice() else { bail!("expected one connection, found {}", list.items.len()) };
