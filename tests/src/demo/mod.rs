@@ -10,13 +10,17 @@ mod restart;
 mod show;
 mod stage;
 
+use std::fs::{File, TryLockError};
 use std::process::{Child, Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 
 use show::Show;
 use stage::Stage;
+
+/// Locked while a demo runs.
+const LOCK: &str = "/run/svc-demo.lock";
 
 /// Shows the load balancer at work.
 #[derive(clap::Parser)]
@@ -41,6 +45,7 @@ pub fn run(args: &Args) -> Result<bool> {
     if args.inner {
         return perform(args.keep);
     }
+    let _alone = alone()?;
     stage::remove();
     if args.down {
         println!("The demo's world is gone.");
@@ -55,6 +60,15 @@ pub fn run(args: &Args) -> Result<bool> {
         stage::remove();
     }
     Ok(good)
+}
+
+/// Makes sure that no other demo runs: they would remove each other's world. The kernel ends the lock with the process.
+fn alone() -> Result<File> {
+    let lock = File::create(LOCK).with_context(|| format!("cannot create {LOCK}; remedy: run as root"))?;
+    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        bail!("another demo is running; wait for its end, or stop it");
+    }
+    Ok(lock)
 }
 
 /// Waits until the inner process ends, and ends it first if this one is told to end.
