@@ -19,8 +19,8 @@ use nix::sys::signal::{SigSet, Signal};
 use show::Show;
 use stage::Stage;
 
-/// Locked while a demo runs.
-const LOCK: &str = "/run/svc-demo.lock";
+/// Locked while a demo runs: a directory that is there anyway, so that no file stays behind.
+const LOCK: &str = "/run";
 
 /// Shows the load balancer at work.
 #[derive(clap::Parser)]
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<bool> {
 
 /// Makes sure that no other demo runs: they would remove each other's world. The kernel ends the lock with the process.
 fn alone() -> Result<File> {
-    let lock = File::create(LOCK).with_context(|| format!("cannot create {LOCK}; remedy: run as root"))?;
+    let lock = File::open(LOCK).with_context(|| format!("cannot open {LOCK}"))?;
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
         bail!("another demo is running; wait for its end, or stop it");
     }
