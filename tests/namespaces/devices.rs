@@ -71,3 +71,21 @@ fn b37_connections_follow_a_neighbour_that_gets_another_hardware_address() {
         }
     });
 }
+
+#[test]
+fn b37_a_neighbour_that_changes_silently_is_found_again() {
+    in_every_setting("b37_a_neighbour_that_changes_silently", |cluster| {
+        let service = Service::new("web", 1).echo().load_balancer().endpoints(&cluster.world.pods[2..]);
+        cluster.agent.apply(&[&service]).unwrap();
+        let [near, far] = [&cluster.world.nodes[0], &cluster.world.nodes[1]];
+        for (to, (family, far)) in service.lb(7).into_iter().zip(["ipv4", "ipv6"].into_iter().zip(far.addresses())) {
+            near.ns.sysctl(&format!("net/{family}/neigh/eth0/delay_first_probe_time"), "1").unwrap();
+            let ask = |text: &str| Transport::Udp.ask(&cluster.client().ns, to, text);
+            ask("while it is known").unwrap();
+            let wrong = "lladdr 02:00:00:00:00:99";
+            near.ns.ip(&format!("neigh replace {far} {wrong} dev eth0 nud stale")).unwrap();
+            let healed = (0..20).any(|n| ask(&format!("question {n}")).is_ok());
+            assert!(healed, "{far} is still looked for at a stale address");
+        }
+    });
+}

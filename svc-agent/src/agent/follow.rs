@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::host;
 use super::published::Published;
 use crate::apply::kernel::Epoch;
-use crate::attach::devices::{Devices, Neighbours, refresh_neighbours};
+use crate::attach::devices::{Devices, Neighbours, confirm_neighbours, refresh_neighbours};
 use crate::attach::links::TcKind;
 use crate::attach::maps::Maps;
 use crate::attach::netlink::{Event, Netlink};
@@ -107,6 +107,7 @@ impl Follower {
                 },
                 _ = look.tick() => {
                     self.restore_pins();
+                    confirm_neighbours(&self.devices, &self.netlink).await;
                     todo.devices = true;
                 }
             }
@@ -158,7 +159,7 @@ impl Follower {
 
     fn publish(&self, addresses: &[IpAddr]) {
         let entries = self.devices.entries();
-        let mut warnings = host::warnings(addresses, self.snat_ports);
+        let mut warnings = host::warnings(addresses, self.snat_ports, &self.devices.uplinks());
         warnings.extend(self.unpinned.clone());
         warnings.extend(self.devices.missing().map(str::to_owned));
         for entry in entries.values() {

@@ -9,7 +9,7 @@ use svc_common::maps::{Device, spec};
 use svc_common::net::Mac;
 use tracing::{debug, info, warn};
 
-use super::classes::Patterns;
+use super::classes::{Class, Patterns};
 use super::links::{Links, TcKind, TcState, XdpState};
 use super::maps::Maps;
 use super::netlink::{Neighbour, Netlink};
@@ -86,6 +86,18 @@ impl Devices {
     /// The node's addresses.
     pub fn node_addresses(&self) -> Vec<IpAddr> {
         node_addresses(&self.entries)
+    }
+
+    /// The names of the managed devices that do not lead to pods of this node.
+    pub fn uplinks(&self) -> Vec<&str> {
+        let indices = self.entries.keys().filter(|index| self.forwards(**index));
+        indices.filter_map(|index| self.entries.get(index)).map(|entry| entry.link.name.as_str()).collect()
+    }
+
+    /// Whether our programs send to neighbours on a device by addresses that they have from the kernel. Pods are reached
+    /// through the stack, which asks for its neighbours itself.
+    pub fn forwards(&self, ifindex: u32) -> bool {
+        self.entries.get(&ifindex).is_some_and(|entry| entry.managed() && entry.class != Class::Workload)
     }
 
     fn attach(&mut self, pins: &PinDir, entry: &mut Entry) {
@@ -172,6 +184,24 @@ pub async fn refresh_neighbours(neighbours: &mut Neighbours, netlink: &Netlink) 
     match netlink.neighbours().await {
         Ok(list) => neighbours.replace(list),
         Err(error) => warn!(error = format!("{error:#}"), "cannot list the neighbours; flows will check themselves"),
+    }
+}
+
+/// Has the kernel confirm the neighbours that our programs may be sending to: what they send does not pass the stack,
+/// which would notice otherwise that a neighbour is in use and not confirmed (B37).
+pub async fn confirm_neighbours(devices: &Devices, netlink: &Netlink) {
+    let stale = match netlink.stale_neighbours().await {
+        Ok(stale) => stale,
+        Err(error) => {
+            warn!(error = format!("{error:#}"), "cannot list the neighbours; trying again");
+            return;
+        }
+    };
+    for neighbour in stale.iter().filter(|neighbour| devices.forwards(neighbour.ifindex)) {
+        // It may be gone since; the next look tries again.
+        if let Err(error) = netlink.use_neighbour(neighbour).await {
+            debug!(error = format!("{error:#}"), ifindex = neighbour.ifindex, "the neighbour stays unconfirmed");
+        }
     }
 }
 

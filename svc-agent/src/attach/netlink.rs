@@ -11,7 +11,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessa
 use netlink_packet_route::link::{
     InfoPortKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::sys::SocketAddr;
@@ -158,9 +160,32 @@ impl Netlink {
     /// # Errors
     /// If the kernel does not answer.
     pub async fn neighbours(&self) -> anyhow::Result<Vec<Neighbour>> {
-        let neighbours: Vec<NeighbourMessage> =
-            self.handle.neighbours().get().execute().try_collect().await.context("cannot list the neighbours")?;
+        let neighbours = self.neighbour_table().await?;
         Ok(neighbours.iter().filter_map(|message| neighbour(message, false)).filter(|n| n.mac.is_some()).collect())
+    }
+
+    /// The neighbours that nobody has confirmed for a while.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub async fn stale_neighbours(&self) -> anyhow::Result<Vec<Neighbour>> {
+        let neighbours = self.neighbour_table().await?;
+        let stale = neighbours.iter().filter(|message| message.header.state == NeighbourState::Stale);
+        Ok(stale.filter_map(|message| neighbour(message, false)).collect())
+    }
+
+    /// Tells the kernel that a neighbour is in use, so that it finds out whether its hardware address still holds.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn use_neighbour(&self, neighbour: &Neighbour) -> anyhow::Result<()> {
+        let request = self.handle.neighbours().add(neighbour.ifindex, neighbour.addr).replace();
+        let request = request.flags(NeighbourFlags::Use).state(NeighbourState::None);
+        request.execute().await.with_context(|| format!("cannot ask for the neighbour {}", neighbour.addr))
+    }
+
+    async fn neighbour_table(&self) -> anyhow::Result<Vec<NeighbourMessage>> {
+        self.handle.neighbours().get().execute().try_collect().await.context("cannot list the neighbours")
     }
 
     /// The next event; `None` once the connection is lost. May be dropped at any await.
