@@ -8,6 +8,9 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR")
 
 /// Names of the programs in the object.
 pub mod program {
+    use svc_common::maps::{MapSpec, spec};
+    use svc_common::stage::Stage;
+
     /// XDP on uplinks.
     pub const XDP: &str = "svc_xdp";
     /// XDP on a veth, for tests: frames may come from a local sender.
@@ -18,6 +21,12 @@ pub mod program {
     pub const TC_EGRESS: &str = "svc_tc_egress";
     /// Returns the datapath's clock; run by the agent only.
     pub const CLOCK: &str = "svc_clock";
+    /// The programs of the pipeline's stages, by the array that they belong in.
+    pub const STAGES: [(MapSpec, [&str; Stage::ALL.len()]); 3] = [
+        (spec::STAGES_XDP, ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big"]),
+        (spec::STAGES_INGRESS, ["svc_ingress_rare", "svc_ingress_icmp", "svc_ingress_reject", "svc_ingress_too_big"]),
+        (spec::STAGES_EGRESS, ["svc_egress_rare", "svc_egress_icmp", "svc_egress_reject", "svc_egress_too_big"]),
+    ];
     /// Read-only global: `2^32 / HZ`.
     pub const JIFFY_MULT: &str = "JIFFY_MULT";
 }

@@ -17,6 +17,8 @@ pub enum Decision {
     Pass,
     /// The connection is recorded.
     Recorded,
+    /// It is for us, but the service has no endpoint anywhere: the client is told (B64).
+    Reject,
     /// It is for us, but there is nowhere to send it.
     Drop(Reason),
 }
@@ -128,6 +130,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
     let selection = if external { external_selection } else { internal_selection };
     let id = match choose::<F, E>(env, selection, hash) {
         Ok(id) => id,
+        Err(Reason::NoEndpoint) => return Decision::Reject,
         Err(reason) => return Decision::Drop(reason),
     };
     match env.lookup_backend(id) {

@@ -2,9 +2,9 @@
 
 use crate::{
     csum,
-    net::Be16,
+    net::{Be16, proto},
     packet::{Hook, Packet},
-    parse::Parsed,
+    parse::{Parsed, Unparsed},
     reason::Reason,
     wire::{ETH_LEN, Header, Ipv4Header, Ipv6Header, ipv6_next},
 };
@@ -22,6 +22,8 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     type Addr: Copy + Default + PartialEq + Eq + core::fmt::Debug + core::hash::Hash + 'static;
     /// Ether type in network order.
     const ETHER_TYPE: Be16;
+    /// IANA protocol number of the family's ICMP.
+    const ICMP: u8;
     /// The loopback network's test is the family's own.
     fn is_loopback(addr: &Self::Addr) -> bool;
 
@@ -29,9 +31,9 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// through registers are spilled.
     ///
     /// # Errors
-    /// [`Reason::Malformed`] if its lengths contradict each other or the frame; [`Reason::Fragment`] and
-    /// [`Reason::ExtensionHeader`] for packets that the pipeline leaves to the stack.
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<u8, Reason>;
+    /// [`Unparsed::Malformed`] if its lengths contradict each other or the frame; [`Unparsed::Fragment`] and
+    /// [`Unparsed::ExtensionHeader`].
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<u8, Unparsed>;
 
     /// Puts new addresses into the IP header, one less TTL if `forward`, and updates the header's own checksum.
     ///
@@ -99,6 +101,7 @@ pub struct V4;
 impl Family for V4 {
     type Addr = [u8; 4];
     const ETHER_TYPE: Be16 = Be16::from_host(0x0800);
+    const ICMP: u8 = proto::ICMP;
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 4]) -> bool {
@@ -106,7 +109,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<u8, Reason> {
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<u8, Unparsed> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
         let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
@@ -120,10 +123,10 @@ impl Family for V4 {
             || total_len < header_len as u32
             || frame_len < total_len + ETH_LEN as u32
         {
-            return Err(Reason::Malformed);
+            return Err(Unparsed::Malformed);
         }
         if ip.fragment_bits() != 0 {
-            return Err(Reason::Fragment);
+            return Err(Unparsed::Fragment);
         }
         parsed.tuple.src = ip.src;
         parsed.tuple.dst = ip.dst;
@@ -183,6 +186,7 @@ impl V6 {
 impl Family for V6 {
     type Addr = [u8; 16];
     const ETHER_TYPE: Be16 = Be16::from_host(0x86dd);
+    const ICMP: u8 = proto::ICMPV6;
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 16]) -> bool {
@@ -191,7 +195,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<u8, Reason> {
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<u8, Unparsed> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
         let start = (ETH_LEN + size_of::<Ipv6Header>()) as u32;
@@ -200,12 +204,12 @@ impl Family for V6 {
             l4_len = frame_len - start;
         }
         if ip.version_class_flow[0] >> 4 != 6 || frame_len < start + l4_len {
-            return Err(Reason::Malformed);
+            return Err(Unparsed::Malformed);
         }
         match ip.next_header {
-            ipv6_next::FRAGMENT => return Err(Reason::Fragment),
+            ipv6_next::FRAGMENT => return Err(Unparsed::Fragment),
             ipv6_next::HOP_BY_HOP | ipv6_next::ROUTING | ipv6_next::AUTHENTICATION | ipv6_next::DESTINATION => {
-                return Err(Reason::ExtensionHeader);
+                return Err(Unparsed::ExtensionHeader);
             }
             _ => {}
         }

@@ -10,8 +10,21 @@ use crate::{
         Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
         ServiceCounters, SlotRow, Tuple,
     },
+    outcome::Outcome,
+    packet::Packet,
+    pipeline,
     reason::Reason,
+    stage,
 };
+
+/// Runs a frame through the pipeline and whatever stages it needs.
+pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Outcome {
+    let mut outcome = pipeline::run::<F, P, E, false>(pkt, env).outcome();
+    while let Outcome::Continue(stage) = outcome {
+        outcome = stage::run::<F, P, E>(stage, pkt, env).outcome();
+    }
+    outcome
+}
 
 /// The maps of one family, and the routes that the kernel would find.
 #[derive(Clone, Debug)]

@@ -21,4 +21,5 @@ pub mod pipeline;
 pub mod reason;
 pub mod rewrite;
 pub mod snat;
+pub mod stage;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! What becomes of a packet.
 
-use crate::reason::Reason;
+use crate::{reason::Reason, stage::Stage};
 
 /// What the pipeline decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Outcome {
     Resolve(u32),
     /// For us, but it ends here; counted.
     Drop(Reason),
+    /// Untouched so far: the stage goes on with it.
+    Continue(Stage),
 }
 
 /// An [`Outcome`] in one word.
@@ -30,6 +32,12 @@ impl Packed {
     pub(crate) const SEND: u64 = 2;
     pub(crate) const RESOLVE: u64 = 3;
     const DROP: u64 = 4;
+    const CONTINUE: u64 = 5;
+
+    #[inline(always)]
+    pub(crate) const fn to_stage(stage: Stage) -> Self {
+        Self(Self::CONTINUE | ((stage as u64) << 8))
+    }
 
     #[inline(always)]
     pub(crate) const fn drop(reason: Reason) -> Self {
@@ -50,6 +58,12 @@ impl Packed {
             Self::SEND => Outcome::Send(value),
             Self::RESOLVE => Outcome::Resolve(value),
             Self::DROP => Outcome::Drop(Reason::from_index(value as u8)),
+            Self::CONTINUE => Outcome::Continue(match value {
+                0 => Stage::Rare,
+                1 => Stage::Icmp,
+                2 => Stage::Reject,
+                _ => Stage::TooBig,
+            }),
             _ => Outcome::Pass,
         }
     }

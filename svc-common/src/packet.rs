@@ -69,6 +69,27 @@ pub trait Packet {
     /// Bytes of the frame; for an aggregate (GSO) all of them.
     fn len_bytes(&self) -> u32;
 
+    /// Whether the packet is an aggregate that is cut into segments before it is sent (GSO).
+    fn is_aggregate(&self) -> bool;
+
+    /// Cuts the frame, or lengthens it by bytes without meaning, at its end. For the answers that a stage makes.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the kernel refuses; the frame is as before.
+    fn set_len(&mut self, bytes: usize) -> Result<(), Reason>;
+
+    /// Puts `bytes` bytes without meaning between the Ethernet header and the IP header.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if there is no room; the frame is as before.
+    fn open_gap(&mut self, bytes: usize) -> Result<(), Reason>;
+
+    /// Takes `bytes` bytes behind the Ethernet header away.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the kernel refuses; the frame is as before.
+    fn close_gap(&mut self, bytes: usize) -> Result<(), Reason>;
+
     /// Index of the device that it came in through; at egress the one that it leaves by.
     fn ifindex(&self) -> u32;
 }
@@ -81,7 +102,12 @@ mod host {
     #![expect(unsafe_code, reason = "lays headers over the buffer")]
 
     use super::{Hook, L4Patch, Packet};
-    use crate::{csum, net::Be16, reason::Reason, wire::Header};
+    use crate::{
+        csum,
+        net::Be16,
+        reason::Reason,
+        wire::{ETH_LEN, Header},
+    };
 
     /// A frame in memory as seen by hook `H`: 0 XDP, 1 tc ingress, 2 tc egress.
     #[derive(Clone, Debug)]
@@ -104,6 +130,10 @@ mod host {
         pub fn bytes(&self) -> &[u8] {
             // SAFETY: `words` holds at least `len + 2` initialised bytes.
             unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast::<u8>().add(2), self.len) }
+        }
+
+        fn replace(&mut self, bytes: &[u8]) {
+            *self = Self::new(bytes, self.ifindex);
         }
 
         fn bytes_mut(&mut self) -> &mut [u8] {
@@ -138,6 +168,31 @@ mod host {
 
         fn len_bytes(&self) -> u32 {
             self.len as u32
+        }
+
+        fn is_aggregate(&self) -> bool {
+            false
+        }
+
+        fn set_len(&mut self, bytes: usize) -> Result<(), Reason> {
+            let mut frame = self.bytes().to_vec();
+            frame.resize(bytes, 0);
+            self.replace(&frame);
+            Ok(())
+        }
+
+        fn open_gap(&mut self, bytes: usize) -> Result<(), Reason> {
+            let (eth, rest) = self.bytes().split_at_checked(ETH_LEN).ok_or(Reason::Malformed)?;
+            let frame = [eth, &vec![0; bytes], rest].concat();
+            self.replace(&frame);
+            Ok(())
+        }
+
+        fn close_gap(&mut self, bytes: usize) -> Result<(), Reason> {
+            let (eth, rest) = self.bytes().split_at_checked(ETH_LEN).ok_or(Reason::Malformed)?;
+            let frame = [eth, rest.get(bytes..).ok_or(Reason::Malformed)?].concat();
+            self.replace(&frame);
+            Ok(())
         }
 
         fn ifindex(&self) -> u32 {

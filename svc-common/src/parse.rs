@@ -7,6 +7,7 @@ use crate::{
     net::{self, Be16},
     packet::Packet,
     reason::Reason,
+    stage::Stage,
     wire::{ETH_LEN, TcpHeader, UdpHeader, tcp_flags},
 };
 
@@ -38,18 +39,64 @@ impl<A> Parsed<A> {
     }
 }
 
+/// What keeps the ordinary path from reading a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// Header fields contradict each other, or the frame ends too early.
+    Malformed,
+    /// A part of a datagram.
+    Fragment,
+    /// An IPv6 extension header precedes the transport header.
+    ExtensionHeader,
+    /// The family's ICMP.
+    Icmp,
+    /// Another transport protocol.
+    Protocol,
+}
+
+impl Unparsed {
+    /// The stage that goes on with the packet.
+    #[inline(always)]
+    pub const fn stage(self) -> Option<Stage> {
+        match self {
+            Self::Malformed => None,
+            Self::Fragment | Self::ExtensionHeader | Self::Protocol => Some(Stage::Rare),
+            Self::Icmp => Some(Stage::Icmp),
+        }
+    }
+
+    /// What to count where nobody goes on.
+    #[inline(always)]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Malformed => Reason::Malformed,
+            Self::Fragment => Reason::Fragment,
+            Self::ExtensionHeader => Reason::ExtensionHeader,
+            Self::Icmp | Self::Protocol => Reason::UnknownProtocol,
+        }
+    }
+}
+
+impl From<Reason> for Unparsed {
+    /// A header that the frame does not hold.
+    #[inline(always)]
+    fn from(_: Reason) -> Self {
+        Self::Malformed
+    }
+}
+
 /// Reads the headers.
 ///
 /// # Errors
-/// Those of [`Family::parse`]; [`Reason::UnknownProtocol`] for anything but TCP and UDP; [`Reason::Malformed`] if the
-/// transport header is cut short.
+/// Those of [`Family::parse`]; [`Unparsed::Icmp`] and [`Unparsed::Protocol`] for anything but TCP and UDP;
+/// [`Unparsed::Malformed`] if the transport header is cut short.
 #[inline(always)]
-pub fn parse<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>) -> Result<(), Reason> {
+pub fn parse<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>) -> Result<(), Unparsed> {
     let proto = F::parse(pkt, parsed)?;
     let l4 = parsed.l4 as usize;
     if proto == net::proto::TCP {
         if parsed.l4_len < size_of::<TcpHeader>() as u32 {
-            return Err(Reason::Malformed);
+            return Err(Unparsed::Malformed);
         }
         let tcp = pkt.header_mut::<TcpHeader>(l4)?;
         parsed.tuple.set_ports_and_proto(tcp.ports, proto);
@@ -57,14 +104,14 @@ pub fn parse<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>) -> 
         parsed.checksum = tcp.checksum;
     } else if proto == net::proto::UDP {
         if parsed.l4_len < size_of::<UdpHeader>() as u32 {
-            return Err(Reason::Malformed);
+            return Err(Unparsed::Malformed);
         }
         let udp = pkt.header_mut::<UdpHeader>(l4)?;
         parsed.tuple.set_ports_and_proto(udp.ports, proto);
         parsed.tcp_flags = 0;
         parsed.checksum = udp.checksum;
     } else {
-        return Err(Reason::UnknownProtocol);
+        return Err(if proto == F::ICMP { Unparsed::Icmp } else { Unparsed::Protocol });
     }
     parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
     Ok(())

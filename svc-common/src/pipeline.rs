@@ -12,6 +12,7 @@ use crate::{
     parse::{self, Parsed},
     reason::Reason,
     rewrite::rewrite,
+    stage::Stage,
 };
 
 /// Runs a frame through the pipeline.
@@ -20,14 +21,33 @@ use crate::{
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
     let mut parsed = Parsed::default();
-    if let Err(reason) = parse::parse::<F>(pkt, &mut parsed) {
+    if let Err(unparsed) = parse::parse::<F>(pkt, &mut parsed) {
+        if let Some(stage) = unparsed.stage() {
+            return to_stage::<PARTIAL>(stage);
+        }
         // Once per packet: where it comes in.
         if matches!(P::HOOK, Hook::Ingress) {
-            env.count(reason);
+            env.count(unparsed.reason());
         }
         return Packed::PASS;
     }
-    if PARTIAL && parse::is_partial::<F>(&parsed) {
+    process::<F, P, E, PARTIAL>(pkt, env, &parsed)
+}
+
+/// The stages do not know partial checksums; where they may be, such packets are tc's.
+#[inline(always)]
+fn to_stage<const PARTIAL: bool>(stage: Stage) -> Packed {
+    if PARTIAL { Packed::PASS } else { Packed::to_stage(stage) }
+}
+
+/// Replays or decides a packet whose headers are read.
+#[inline(always)]
+pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
+    pkt: &mut P,
+    env: &mut E,
+    parsed: &Parsed<F::Addr>,
+) -> Packed {
+    if PARTIAL && parse::is_partial::<F>(parsed) {
         env.count(Reason::PartialChecksum);
         return Packed::PASS;
     }
@@ -44,12 +64,12 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
             && flow.seen_s == now
             && parsed.tcp_flags & flow::STATEFUL == 0
             && flow.state & flow_state::RST == 0;
-        if ordinary && is_sendable::<P, F>(flow, &parsed, own) {
+        if ordinary && is_sendable::<P, F>(flow, parsed, own) {
             // Two CPUs may lose a count here; it is not worth an atomic operation per packet.
             flow.packets = flow.packets.wrapping_add(1);
             flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
             let (service, reverse) = (flow.service, flow.flags & flow_flags::REVERSE != 0);
-            let sent = send::<P, F>(pkt, &parsed, flow);
+            let sent = send::<P, F>(pkt, parsed, flow);
             env.count_service(service, reverse, parsed.len_bytes);
             return sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason));
         }
@@ -63,7 +83,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
     let Some(mut scratch) = env.scratch() else {
         return Packed::PASS;
     };
-    scratch.parsed = parsed;
+    scratch.parsed = *parsed;
     scratch.now = now;
     scratch.config = env.config();
     let attended = match found {
@@ -77,6 +97,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
         Attended::Decide => match decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
             Decision::Pass => return Packed::PASS,
+            Decision::Reject => return to_stage::<PARTIAL>(Stage::Reject),
             Decision::Drop(reason) => return drop_counted::<F, E>(env, reason),
         },
     }

@@ -60,6 +60,8 @@ reasons! {
     UnmanagedDevice = 15, "unmanaged_device";
     /// Dropped: a loopback address came in from a wire (CVE-2020-8558).
     LoopbackFromWire = 16, "loopback_from_wire";
+    /// Dropped: our programs would forward the packet, but it does not fit through the next hop's device (B41).
+    TooBig = 17, "too_big";
 }
 
 impl Reason {

@@ -7,6 +7,7 @@ mod kernel;
 mod limits;
 mod maps;
 mod packet;
+mod stages;
 mod tc;
 mod tc_egress;
 mod tc_ingress;

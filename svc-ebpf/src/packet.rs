@@ -3,8 +3,11 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM},
-    helpers::{bpf_l4_csum_replace, bpf_skb_pull_data, bpf_skb_store_bytes},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode},
+    helpers::{
+        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    },
     programs::{TcContext, XdpContext},
 };
 use svc_common::{
@@ -12,11 +15,8 @@ use svc_common::{
     net::{Be16, Mac},
     packet::{Hook, L4Patch, Packet},
     reason::Reason,
-    wire::Header,
+    wire::{EthHeader, Header},
 };
-
-/// Ethernet, the longest IPv4 header and a TCP header; longer than IPv6 without extensions needs.
-const HEADERS: u32 = 14 + 60 + 20;
 
 /// A header at `start + offset` if it ends before `end`.
 #[inline(always)]
@@ -30,9 +30,10 @@ fn header_at<'a, T: Header>(start: usize, end: usize, offset: usize) -> Result<&
     Ok(unsafe { &mut *(header as *mut T) })
 }
 
-/// A frame at XDP. Its bounds are read once: nothing in the pipeline moves an XDP frame.
+/// A frame at XDP. Its bounds are read once, and again when something has moved them.
 pub struct Xdp {
-    ctx: XdpContext,
+    /// The program's context.
+    pub ctx: XdpContext,
     start: usize,
     end: usize,
 }
@@ -43,6 +44,13 @@ impl Xdp {
     pub fn new(ctx: XdpContext) -> Self {
         let (start, end) = (ctx.data(), ctx.data_end());
         Self { ctx, start, end }
+    }
+
+    /// Reads the bounds again after a helper that may have moved them.
+    #[inline(always)]
+    fn moved(&mut self, result: i64) -> Result<(), Reason> {
+        (self.start, self.end) = (self.ctx.data(), self.ctx.data_end());
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 }
 
@@ -71,6 +79,38 @@ impl Packet for Xdp {
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
         (self.end - self.start) as u32
+    }
+
+    #[inline(always)]
+    fn is_aggregate(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn set_len(&mut self, bytes: usize) -> Result<(), Reason> {
+        let delta = bytes as i32 - self.len_bytes() as i32;
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, delta) };
+        self.moved(result)
+    }
+
+    #[inline(always)]
+    fn open_gap(&mut self, bytes: usize) -> Result<(), Reason> {
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, -(bytes as i32)) };
+        self.moved(result)?;
+        let eth = *self.header_mut::<EthHeader>(bytes)?;
+        *self.header_mut(0)? = eth;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn close_gap(&mut self, bytes: usize) -> Result<(), Reason> {
+        let eth = *self.header_mut::<EthHeader>(0)?;
+        *self.header_mut(bytes)? = eth;
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, bytes as i32) };
+        self.moved(result)
     }
 
     #[inline(always)]
@@ -109,6 +149,13 @@ impl<const EGRESS: bool> Tc<EGRESS> {
         self.0.as_ptr().cast()
     }
 
+    #[inline(always)]
+    fn adjust_room(&self, bytes: i32) -> Result<(), Reason> {
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_skb_adjust_room(self.skb(), bytes, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
     /// The ether type in network order, and whether a VLAN tag was taken off.
     #[inline(always)]
     pub fn protocol(&self) -> (Be16, bool) {
@@ -117,11 +164,11 @@ impl<const EGRESS: bool> Tc<EGRESS> {
         (Be16::from_raw(skb.protocol as u16), skb.vlan_present != 0)
     }
 
-    /// Makes sure that the headers are in the linear part, where they can be read.
+    /// Makes sure that `headers` bytes, or all, are in the linear part, where they can be read.
     #[inline(always)]
-    pub fn pull_headers(&self) {
+    pub fn pull_headers(&self, headers: u32) {
         let linear = self.0.data_end() - self.0.data();
-        let wanted = self.0.len().min(HEADERS);
+        let wanted = self.0.len().min(headers);
         if (linear as u32) < wanted {
             // SAFETY: the context is valid. If it fails, parsing finds the packet too short and passes it.
             unsafe { bpf_skb_pull_data(self.skb(), wanted) };
@@ -180,6 +227,29 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
         self.0.len()
+    }
+
+    #[inline(always)]
+    fn is_aggregate(&self) -> bool {
+        // SAFETY: the context is valid for the program's run.
+        unsafe { (*self.skb()).gso_segs > 1 }
+    }
+
+    #[inline(always)]
+    fn set_len(&mut self, bytes: usize) -> Result<(), Reason> {
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_skb_change_tail(self.skb(), bytes as u32, 0) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn open_gap(&mut self, bytes: usize) -> Result<(), Reason> {
+        self.adjust_room(bytes as i32)
+    }
+
+    #[inline(always)]
+    fn close_gap(&mut self, bytes: usize) -> Result<(), Reason> {
+        self.adjust_room(-(bytes as i32))
     }
 
     #[inline(always)]

@@ -7,23 +7,27 @@ use aya_ebpf::{
 use svc_common::{
     family::{Family, V4, V6},
     outcome::Outcome,
-    pipeline,
 };
 
-use crate::{kernel, maps::Kernel, packet::Tc};
+use crate::{
+    kernel,
+    maps::Kernel,
+    packet::Tc,
+    stages::{self, Step},
+};
 
-/// Runs the pipeline and tells the kernel. Whatever stays in the stack is left to the next program of the hook.
+/// Does a step and tells the kernel. Whatever stays in the stack is left to the next program of the hook.
 #[inline(always)]
-pub fn run<const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
+pub fn run<S: Step, const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
     let (ether_type, tagged) = pkt.protocol();
     if tagged {
         return TC_ACT_UNSPEC;
     }
-    pkt.pull_headers();
+    pkt.pull_headers(S::HEADERS);
     let mut env = Kernel { ctx: pkt.0.as_ptr() };
     let outcome = match ether_type {
-        V4::ETHER_TYPE => pipeline::run::<V4, _, _, false>(&mut pkt, &mut env).outcome(),
-        V6::ETHER_TYPE => pipeline::run::<V6, _, _, false>(&mut pkt, &mut env).outcome(),
+        V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env).outcome(),
+        V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
     };
     match outcome {
@@ -31,5 +35,9 @@ pub fn run<const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
         Outcome::Send(ifindex) => kernel::redirect(ifindex),
         Outcome::Resolve(ifindex) => kernel::redirect_neigh(ifindex),
         Outcome::Drop(_) => TC_ACT_SHOT,
+        Outcome::Continue(stage) => {
+            stages::continue_tc::<EGRESS>(&pkt.0, stage);
+            TC_ACT_UNSPEC
+        }
     }
 }

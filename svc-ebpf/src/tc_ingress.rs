@@ -2,10 +2,10 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 
-use crate::packet::Tc;
+use crate::{packet::Tc, stages::Pipeline};
 
 /// See the module.
 #[classifier]
 pub fn svc_tc_ingress(ctx: TcContext) -> i32 {
-    crate::tc::run(Tc::<false>(ctx))
+    crate::tc::run::<Pipeline<false>, false>(Tc(ctx))
 }

@@ -5,34 +5,39 @@ use svc_common::{
     family::{Family, V4, V6},
     outcome::Outcome,
     packet::Packet,
-    pipeline,
     wire::EthHeader,
 };
 
-use crate::{kernel, maps::Kernel, packet::Xdp};
+use crate::{
+    kernel,
+    maps::Kernel,
+    packet::Xdp,
+    stages::{self, Pipeline, Step},
+};
 
 /// For devices whose frames have complete checksums.
 #[xdp]
 pub fn svc_xdp(ctx: XdpContext) -> u32 {
-    run::<false>(ctx)
+    run::<Pipeline<false>, false>(ctx)
 }
 
 /// For veth, where frames of local sockets may have partial checksums (B05).
 #[xdp]
 pub fn svc_xdp_veth(ctx: XdpContext) -> u32 {
-    run::<true>(ctx)
+    run::<Pipeline<true>, true>(ctx)
 }
 
+/// Does a step and tells the kernel; `VETH` says what the device is.
 #[inline(always)]
-fn run<const PARTIAL: bool>(ctx: XdpContext) -> u32 {
+pub fn run<S: Step, const VETH: bool>(ctx: XdpContext) -> u32 {
     let mut env = Kernel { ctx: ctx.as_ptr() };
     let mut pkt = Xdp::new(ctx);
     let Ok(eth) = pkt.header_mut::<EthHeader>(0) else {
         return xdp_action::XDP_PASS;
     };
     let outcome = match eth.ether_type {
-        V4::ETHER_TYPE => pipeline::run::<V4, _, _, PARTIAL>(&mut pkt, &mut env).outcome(),
-        V6::ETHER_TYPE => pipeline::run::<V6, _, _, PARTIAL>(&mut pkt, &mut env).outcome(),
+        V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env).outcome(),
+        V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
     };
     match outcome {
@@ -40,7 +45,11 @@ fn run<const PARTIAL: bool>(ctx: XdpContext) -> u32 {
         Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) => xdp_action::XDP_PASS,
         // Frames that veth is told to transmit lie in its ring until something else wakes the peer, unless the peer has
         // an XDP program of its own; redirected ones wake it themselves.
-        Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, !PARTIAL && ifindex == pkt.ifindex()),
+        Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, !VETH && ifindex == pkt.ifindex()),
         Outcome::Drop(_) => xdp_action::XDP_DROP,
+        Outcome::Continue(stage) => {
+            stages::continue_xdp(&pkt.ctx, stage);
+            xdp_action::XDP_PASS
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
+use aya::maps::ProgramArray;
 use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
@@ -50,6 +51,14 @@ impl Programs {
             loaded.insert(name, load_one(&mut ebpf, name)?);
         }
         let maps = Maps::open(pins)?;
+        for (array, names) in program::STAGES {
+            let mut array = ProgramArray::try_from(maps.map(&array)?)?;
+            for (index, name) in (0..).zip(names) {
+                loaded.insert(name, load_one(&mut ebpf, name)?);
+                let stage = ebpf.program(name).context("loaded just now")?.fd()?;
+                array.set(index, stage, 0).with_context(|| format!("cannot make `{name}` a stage"))?;
+            }
+        }
         Ok((Self { ebpf, loaded }, maps))
     }
 

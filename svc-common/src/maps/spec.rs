@@ -49,6 +49,12 @@ map_specs! {
     COUNTERS = 64, layout 1;
     /// Service id -> [`super::ServiceCounters`], per CPU.
     SVC_COUNTERS = 65_536, layout 1;
+    /// [`crate::stage::Stage`] -> its program at XDP.
+    STAGES_XDP = 8, layout 1;
+    /// The same at tc ingress.
+    STAGES_INGRESS = 8, layout 1;
+    /// The same at tc egress.
+    STAGES_EGRESS = 8, layout 1;
     /// [`super::Scratch`], per CPU.
     SCRATCH_V4 = 1, layout 1;
     /// The same for IPv6.

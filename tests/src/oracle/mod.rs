@@ -9,17 +9,17 @@ use std::collections::HashMap;
 
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
-    programs::{ProgramError, SchedClassifier, Xdp},
+    maps::{MapData, ProgramArray},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
 use nix::sched::{CloneFlags, unshare};
 use svc_agent::datapath;
 use svc_common::{
     family::{V4, V6},
-    host::Memory,
+    host::{self, Memory},
     maps::spec,
     outcome::Outcome,
     packet::{Frame, Hook},
-    pipeline,
 };
 
 /// The device that faces the network.
@@ -43,6 +43,8 @@ pub const FLOWS: u32 = 1024;
 /// Both compilations and their worlds.
 pub struct Oracle {
     kernel: Ebpf,
+    /// Emptied by the kernel when the last handle is closed.
+    _stages: Vec<ProgramArray<MapData>>,
     /// The host's world, for what a test wants to look at or to change on the host alone.
     pub memory: Memory,
     devices: HashMap<&'static str, u32>,
@@ -107,6 +109,7 @@ impl Oracle {
             loader.map_max_entries(map.name, 4096);
         }
         let mut kernel = loader.load(datapath::object().expect("embedded")).expect("the object loads");
+        let mut stages = Vec::new();
         for name in [datapath::program::XDP, datapath::program::XDP_VETH, "limit_empty", "limit_mac_swap"] {
             let program: &mut Xdp = kernel.program_mut(name).expect(name).try_into().expect("XDP");
             load(name, || program.load());
@@ -115,7 +118,21 @@ impl Oracle {
             let program: &mut SchedClassifier = kernel.program_mut(name).expect(name).try_into().expect("tc");
             load(name, || program.load());
         }
-        let mut oracle = Self { kernel, memory: Memory::default(), devices: HashMap::new(), next_row: 0 };
+        for (array, names) in datapath::program::STAGES {
+            let programs = kernel.take_map(array.name).expect(array.name);
+            let mut programs = ProgramArray::try_from(programs).expect(array.name);
+            for (index, name) in (0..).zip(names) {
+                match kernel.program_mut(name).expect(name) {
+                    Program::Xdp(program) => load(name, || program.load()),
+                    Program::SchedClassifier(program) => load(name, || program.load()),
+                    _ => panic!("{name} is of another kind"),
+                }
+                programs.set(index, kernel.program(name).expect(name).fd().expect("loaded"), 0).expect(name);
+            }
+            stages.push(programs);
+        }
+        let mut oracle =
+            Self { kernel, _stages: stages, memory: Memory::default(), devices: HashMap::new(), next_row: 0 };
         oracle.memory.v4.flows_capacity = FLOWS as usize;
         oracle.memory.v6.flows_capacity = FLOWS as usize;
         oracle.build_world();
@@ -218,8 +235,8 @@ fn words(set: &[(usize, u32)], len: usize) -> Vec<u8> {
 fn run_host<const H: u8>(memory: &mut Memory, frame: &[u8], ifindex: u32) -> (Outcome, Vec<u8>) {
     let mut pkt = Frame::<H>::new(frame, ifindex);
     let outcome = match frame.get(12..14) {
-        Some([0x08, 0x00]) => pipeline::run::<V4, _, _, false>(&mut pkt, memory).outcome(),
-        Some([0x86, 0xdd]) => pipeline::run::<V6, _, _, false>(&mut pkt, memory).outcome(),
+        Some([0x08, 0x00]) => host::run::<V4, _, _>(&mut pkt, memory),
+        Some([0x86, 0xdd]) => host::run::<V6, _, _>(&mut pkt, memory),
         _ => Outcome::Pass,
     };
     (outcome, pkt.bytes().to_vec())
@@ -240,5 +257,6 @@ fn verdict_of(hook: Hook, outcome: Outcome, own: u32) -> u32 {
         (_, Outcome::Pass | Outcome::Deliver) => TC_UNSPEC,
         (_, Outcome::Send(_) | Outcome::Resolve(_)) => TC_REDIRECT,
         (_, Outcome::Drop(_)) => TC_SHOT,
+        (_, Outcome::Continue(stage)) => unreachable!("{stage:?} was run"),
     }
 }

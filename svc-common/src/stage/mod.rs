@@ -1,0 +1,41 @@
+//! Stages: the rare paths of the pipeline. In the kernel each is a program of its own, reached by a tail call, with a stack
+//! of its own and an instruction count of its own; the ordinary path does not pay for them.
+//!
+//! A stage finds the packet as it came and reads it afresh.
+
+mod icmp;
+mod rare;
+mod reject;
+mod too_big;
+
+use crate::{env::Env, family::Family, outcome::Packed, packet::Packet};
+
+/// Which stage; the value is its index in the arrays of programs (`STAGES_XDP`, `STAGES_INGRESS`, `STAGES_EGRESS`).
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Fragments, IPv6 extension headers and transport protocols other than TCP, UDP and ICMP.
+    Rare = 0,
+    /// ICMP and ICMPv6.
+    Icmp = 1,
+    /// A packet to a frontend that has no endpoint anywhere (B64).
+    Reject = 2,
+    /// A packet of ours that does not fit through the next hop's device (B41).
+    TooBig = 3,
+}
+
+impl Stage {
+    /// Every stage, by index.
+    pub const ALL: [Self; 4] = [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig];
+}
+
+/// Runs one stage, known when the program is built.
+#[inline(always)]
+pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut E) -> Packed {
+    match stage {
+        Stage::Rare => rare::run::<F, P, E>(pkt, env),
+        Stage::Icmp => icmp::run::<F, P, E>(pkt, env),
+        Stage::Reject => reject::run::<F, P, E>(pkt, env),
+        Stage::TooBig => too_big::run::<F, P, E>(pkt, env),
+    }
+}
