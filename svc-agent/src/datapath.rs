@@ -29,6 +29,8 @@ pub mod program {
     ];
     /// Read-only global: `2^32 / HZ`.
     pub const JIFFY_MULT: &str = "JIFFY_MULT";
+    /// Map of one `u64`: seconds added to the datapath's clock; zero but in tests.
+    pub const CLOCK_BASE: &str = ".data.clock";
 }
 
 /// Whether the kernel programs are in this build.

@@ -62,6 +62,29 @@ impl<F: Family> Default for Tables<F> {
     }
 }
 
+/// What was looked up, inserted, removed or counted, so that a comparison need not go through everything.
+#[derive(Clone, Debug, Default)]
+pub struct Touched {
+    /// Flows of IPv4.
+    pub v4: Vec<(Table, Tuple<[u8; 4]>)>,
+    /// Flows of IPv6.
+    pub v6: Vec<(Table, Tuple<[u8; 16]>)>,
+    /// Counters.
+    pub reasons: Vec<Reason>,
+    /// Counters of services.
+    pub services: Vec<u32>,
+}
+
+impl Touched {
+    /// Starts anew.
+    pub fn clear(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+        self.reasons.clear();
+        self.services.clear();
+    }
+}
+
 /// The whole environment.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -83,6 +106,8 @@ pub struct Memory {
     pub services: HashMap<u32, ServiceCounters>,
     /// The clock.
     pub now: Clock,
+    /// What happened since the owner last cleared it.
+    pub touched: Touched,
 }
 
 macro_rules! family {
@@ -103,6 +128,7 @@ macro_rules! family {
             }
 
             fn lookup_flow(&mut self, table: Table, key: &Tuple<$addr>) -> Option<&mut Flow<$addr>> {
+                self.touched.$tables.push((table, *key));
                 match table {
                     Table::Established => self.$tables.flows.get_mut(key),
                     Table::Embryo => self.$tables.embryos.get_mut(key),
@@ -110,6 +136,7 @@ macro_rules! family {
             }
 
             fn insert_flow(&mut self, table: Table, key: &Tuple<$addr>, flow: &Flow<$addr>) -> Result<(), InsertError> {
+                self.touched.$tables.push((table, *key));
                 let capacity = self.$tables.flows_capacity;
                 let (flows, full) = match table {
                     Table::Established => (&mut self.$tables.flows, capacity),
@@ -126,6 +153,7 @@ macro_rules! family {
             }
 
             fn remove_flow(&mut self, table: Table, key: &Tuple<$addr>) {
+                self.touched.$tables.push((table, *key));
                 match table {
                     Table::Established => self.$tables.flows.remove(key),
                     Table::Embryo => self.$tables.embryos.remove(key),
@@ -166,10 +194,12 @@ macro_rules! family {
             }
 
             fn count(&mut self, reason: Reason) {
+                self.touched.reasons.push(reason);
                 *self.counters.entry(reason).or_default() += 1;
             }
 
             fn count_service(&mut self, service: u32, reverse: bool, bytes: u32) {
+                self.touched.services.push(service);
                 let counters = self.services.entry(service).or_default();
                 if reverse {
                     counters.reply_packets += 1;
@@ -181,6 +211,7 @@ macro_rules! family {
             }
 
             fn count_new_flow(&mut self, service: u32) {
+                self.touched.services.push(service);
                 self.services.entry(service).or_default().new_flows += 1;
             }
         }

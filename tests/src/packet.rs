@@ -229,6 +229,7 @@ pub fn assert_frames_eq(found: &[u8], expected: &[u8]) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as two digits each.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }

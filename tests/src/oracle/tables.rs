@@ -1,12 +1,14 @@
 //! What the maps hold: written to both compilations, and compared.
 
-use std::{collections::HashMap as StdHashMap, hash::Hash, net::SocketAddr};
+use std::{collections::HashMap as StdHashMap, fmt::Debug, hash::Hash, net::SocketAddr, ops::ControlFlow};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use svc_agent::{datapath::program, sys::batch};
 use svc_common::{
+    env::Table,
     maps::{
-        Backend, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Selection, ServiceCounters, SlotRow,
-        Tuple, backend_flags, spec,
+        Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, MapType, SLOTS_PER_ROW, Selection,
+        ServiceCounters, SlotRow, Tuple, backend_flags, spec,
     },
     net::Be16,
     reason::Reason,
@@ -18,33 +20,61 @@ impl Oracle {
     /// Writes an established flow.
     pub fn set_flow_v4(&mut self, key: &Tuple<[u8; 4]>, flow: &Flow<[u8; 4]>) {
         self.memory.v4.flows.insert(*key, *flow);
-        self.hash(spec::FLOWS_V4.name).insert(*key, *flow, 0).expect("FLOWS_V4");
+        self.put(spec::FLOWS_V4.name, key, flow);
     }
 
     /// The same for IPv6.
     pub fn set_flow_v6(&mut self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>) {
         self.memory.v6.flows.insert(*key, *flow);
-        self.hash(spec::FLOWS_V6.name).insert(*key, *flow, 0).expect("FLOWS_V6");
+        self.put(spec::FLOWS_V6.name, key, flow);
+    }
+
+    /// Removes a flow from one table, as an eviction or the agent does.
+    pub fn remove_flow_v4(&mut self, table: Table, key: &Tuple<[u8; 4]>) {
+        let tables = &mut self.memory.v4;
+        let (flows, name) = match table {
+            Table::Established => (&mut tables.flows, spec::FLOWS_V4.name),
+            Table::Embryo => (&mut tables.embryos, spec::EMBRYOS_V4.name),
+        };
+        if flows.remove(key).is_some() {
+            self.take::<_, Flow<[u8; 4]>>(name, key);
+        }
+    }
+
+    /// The same for IPv6.
+    pub fn remove_flow_v6(&mut self, table: Table, key: &Tuple<[u8; 16]>) {
+        let tables = &mut self.memory.v6;
+        let (flows, name) = match table {
+            Table::Established => (&mut tables.flows, spec::FLOWS_V6.name),
+            Table::Embryo => (&mut tables.embryos, spec::EMBRYOS_V6.name),
+        };
+        if flows.remove(key).is_some() {
+            self.take::<_, Flow<[u8; 16]>>(name, key);
+        }
     }
 
     /// Empties the half-open tables of the kernel.
     pub fn forget_embryos(&mut self) -> anyhow::Result<()> {
-        forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(self.hash(spec::EMBRYOS_V4.name))?;
-        forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(self.hash(spec::EMBRYOS_V6.name))
+        self.forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(spec::EMBRYOS_V4.name);
+        self.forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(spec::EMBRYOS_V6.name);
+        Ok(())
     }
 
-    fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {
-        Array::try_from(self.kernel.map_mut(name).expect(name)).expect(name)
+    /// Sets the clock of both; it stands still otherwise.
+    pub fn set_clock(&mut self, now: Clock) {
+        self.memory.now = now;
+        self.put_at(program::CLOCK_BASE, 0, u64::from(now));
     }
 
-    fn hash<K: aya::Pod, V: aya::Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
-        HashMap::try_from(self.kernel.map_mut(name).expect(name)).expect(name)
+    /// Lets time pass for both.
+    pub fn advance(&mut self, seconds: u32) {
+        self.set_clock(self.memory.now.wrapping_add(seconds));
     }
 
     /// Writes `CONFIG`.
     pub fn set_config(&mut self, config: Config) {
         self.memory.config = config;
-        self.array(spec::CONFIG.name).set(0, config, 0).expect("CONFIG");
+        self.put_at(spec::CONFIG.name, 0, config);
     }
 
     /// Raises the epoch, as the agent does after a change.
@@ -57,38 +87,45 @@ impl Oracle {
     /// Writes a device.
     pub fn set_device(&mut self, ifindex: u32, device: Device) {
         self.memory.devices.insert(ifindex, device);
-        self.hash(spec::DEVICES.name).insert(ifindex, device, 0).expect("DEVICES");
+        self.put(spec::DEVICES.name, &ifindex, &device);
     }
 
     /// Writes a frontend whose two scopes have these selections.
     pub fn set_frontend(&mut self, vip: &str, proto: u8, service: u32, external: u32, internal: u32) {
         let frontend = Frontend { service, external, internal, flags: 0, affinity_s: 0 };
+        self.put_frontend(vip, proto, frontend);
+    }
+
+    /// Writes a frontend.
+    pub fn put_frontend(&mut self, vip: &str, proto: u8, frontend: Frontend) {
         match vip.parse().expect("an address and port") {
             SocketAddr::V4(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
                 self.memory.v4.frontends.insert(key, frontend);
-                self.hash(spec::FRONTENDS_V4.name).insert(key, frontend, 0).expect("FRONTENDS_V4");
+                self.put(spec::FRONTENDS_V4.name, &key, &frontend);
             }
             SocketAddr::V6(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
                 self.memory.v6.frontends.insert(key, frontend);
-                self.hash(spec::FRONTENDS_V6.name).insert(key, frontend, 0).expect("FRONTENDS_V6");
+                self.put(spec::FRONTENDS_V6.name, &key, &frontend);
             }
         }
     }
 
-    /// Removes a frontend.
+    /// Removes a frontend if it is there.
     pub fn remove_frontend(&mut self, vip: &str, proto: u8) {
         match vip.parse().expect("an address and port") {
             SocketAddr::V4(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
-                self.memory.v4.frontends.remove(&key);
-                self.hash::<_, Frontend>(spec::FRONTENDS_V4.name).remove(&key).expect("FRONTENDS_V4");
+                if self.memory.v4.frontends.remove(&key).is_some() {
+                    self.take::<_, Frontend>(spec::FRONTENDS_V4.name, &key);
+                }
             }
             SocketAddr::V6(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
-                self.memory.v6.frontends.remove(&key);
-                self.hash::<_, Frontend>(spec::FRONTENDS_V6.name).remove(&key).expect("FRONTENDS_V6");
+                if self.memory.v6.frontends.remove(&key).is_some() {
+                    self.take::<_, Frontend>(spec::FRONTENDS_V6.name, &key);
+                }
             }
         }
     }
@@ -101,13 +138,13 @@ impl Oracle {
                 let port = Be16::from_host(addr.port());
                 let backend = Backend { addr: addr.ip().octets(), port, flags, service };
                 self.memory.v4.backends.insert(id, backend);
-                self.array(spec::BACKENDS_V4.name).set(id, backend, 0).expect("BACKENDS_V4");
+                self.put_at(spec::BACKENDS_V4.name, id, backend);
             }
             SocketAddr::V6(addr) => {
                 let port = Be16::from_host(addr.port());
                 let backend = Backend { addr: addr.ip().octets(), port, flags, service };
                 self.memory.v6.backends.insert(id, backend);
-                self.array(spec::BACKENDS_V6.name).set(id, backend, 0).expect("BACKENDS_V6");
+                self.put_at(spec::BACKENDS_V6.name, id, backend);
             }
         }
     }
@@ -116,8 +153,8 @@ impl Oracle {
     pub fn remove_backend(&mut self, id: u32) {
         self.memory.v4.backends.remove(&id);
         self.memory.v6.backends.remove(&id);
-        self.array(spec::BACKENDS_V4.name).set(id, Backend::<[u8; 4]>::default(), 0).expect("BACKENDS_V4");
-        self.array(spec::BACKENDS_V6.name).set(id, Backend::<[u8; 16]>::default(), 0).expect("BACKENDS_V6");
+        self.put_at(spec::BACKENDS_V4.name, id, Backend::<[u8; 4]>::default());
+        self.put_at(spec::BACKENDS_V6.name, id, Backend::<[u8; 16]>::default());
     }
 
     /// Writes a table of these backend ids at a new place and points a selection to it.
@@ -128,7 +165,7 @@ impl Oracle {
             row.0[..chunk.len()].copy_from_slice(chunk);
             let at = self.next_row;
             self.memory.rows.insert(at, row);
-            self.array(spec::SLOTS.name).set(at, row, 0).expect("SLOTS");
+            self.put_at(spec::SLOTS.name, at, row);
             self.next_row += 1;
         }
         self.set_empty_selection(index, Selection::new(first * SLOTS_PER_ROW, slots.len() as u32));
@@ -137,7 +174,7 @@ impl Oracle {
     /// Writes a selection word.
     pub fn set_empty_selection(&mut self, index: u32, selection: Selection) {
         self.memory.selections.insert(index, selection);
-        self.array(spec::SELECTIONS.name).set(index, selection, 0).expect("SELECTIONS");
+        self.put_at(spec::SELECTIONS.name, index, selection);
     }
 
     /// One service with one frontend per VIP and one table per call; service id, selection index and the first
@@ -155,16 +192,17 @@ impl Oracle {
 
     /// Empties every table that a history fills, counters included, in both.
     pub fn reset(&mut self) {
-        self.forget_embryos().expect("EMBRYOS");
-        forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(self.hash(spec::FLOWS_V4.name)).expect("FLOWS_V4");
-        forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(self.hash(spec::FLOWS_V6.name)).expect("FLOWS_V6");
-        forget::<FrontendKey<[u8; 4]>, Frontend>(self.hash(spec::FRONTENDS_V4.name)).expect("FRONTENDS_V4");
-        forget::<FrontendKey<[u8; 16]>, Frontend>(self.hash(spec::FRONTENDS_V6.name)).expect("FRONTENDS_V6");
-        for tables in [&mut self.memory.v4.flows, &mut self.memory.v4.embryos] {
-            tables.clear();
+        self.forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(spec::EMBRYOS_V4.name);
+        self.forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(spec::EMBRYOS_V6.name);
+        self.forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(spec::FLOWS_V4.name);
+        self.forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(spec::FLOWS_V6.name);
+        self.forget::<FrontendKey<[u8; 4]>, Frontend>(spec::FRONTENDS_V4.name);
+        self.forget::<FrontendKey<[u8; 16]>, Frontend>(spec::FRONTENDS_V6.name);
+        for flows in [&mut self.memory.v4.flows, &mut self.memory.v4.embryos] {
+            flows.clear();
         }
-        for tables in [&mut self.memory.v6.flows, &mut self.memory.v6.embryos] {
-            tables.clear();
+        for flows in [&mut self.memory.v6.flows, &mut self.memory.v6.embryos] {
+            flows.clear();
         }
         self.memory.v4.frontends.clear();
         self.memory.v6.frontends.clear();
@@ -173,54 +211,120 @@ impl Oracle {
             self.remove_backend(id);
         }
         self.next_row = 0;
+        self.set_clock(0);
+        self.reset_counters();
+        self.memory.touched.clear();
+    }
+
+    fn reset_counters(&mut self) {
+        let services: Vec<_> = self.memory.services.keys().copied().collect();
+        self.memory.counters.clear();
+        self.memory.services.clear();
+        let Some(kernel) = &mut self.kernel else { return };
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error).expect("the number of CPUs");
-        let mut counters: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.kernel.map_mut(spec::COUNTERS.name).expect("COUNTERS")).expect("COUNTERS");
+        let map = kernel.map_mut(spec::COUNTERS.name).expect("COUNTERS");
+        let mut counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map).expect("COUNTERS");
         for reason in Reason::ALL {
             let zero = PerCpuValues::try_from(vec![0; cpus]).expect("one value per CPU");
             counters.set(*reason as u32, zero, 0).expect("COUNTERS");
         }
-        let map = self.kernel.map_mut(spec::SVC_COUNTERS.name).expect("SVC_COUNTERS");
+        let map = kernel.map_mut(spec::SVC_COUNTERS.name).expect("SVC_COUNTERS");
         let mut counters: PerCpuArray<_, ServiceCounters> = PerCpuArray::try_from(map).expect("SVC_COUNTERS");
-        for service in self.memory.services.keys() {
+        for service in services {
             let zero = PerCpuValues::try_from(vec![ServiceCounters::default(); cpus]).expect("one value per CPU");
-            counters.set(*service, zero, 0).expect("SVC_COUNTERS");
+            counters.set(service, zero, 0).expect("SVC_COUNTERS");
         }
-        self.memory.counters.clear();
-        self.memory.services.clear();
     }
 
-    /// Compares flow tables and counters.
+    /// Compares flow tables and counters as a whole.
     #[track_caller]
-    pub fn assert_equal_worlds(&mut self) {
-        let flows = dump::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(self.hash(spec::FLOWS_V4.name));
-        assert_eq!(flows, self.memory.v4.flows, "FLOWS_V4: kernel, then host");
-        let flows = dump::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(self.hash(spec::FLOWS_V6.name));
-        assert_eq!(flows, self.memory.v6.flows, "FLOWS_V6: kernel, then host");
-        let flows = dump::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(self.hash(spec::EMBRYOS_V4.name));
-        assert_eq!(flows, self.memory.v4.embryos, "EMBRYOS_V4: kernel, then host");
-        let flows = dump::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(self.hash(spec::EMBRYOS_V6.name));
-        assert_eq!(flows, self.memory.v6.embryos, "EMBRYOS_V6: kernel, then host");
+    pub fn assert_equal_worlds(&self) {
+        if let Some(difference) = self.difference() {
+            panic!("{difference}");
+        }
+    }
 
-        let counters: PerCpuArray<_, u64> =
-            PerCpuArray::try_from(self.kernel.map(spec::COUNTERS.name).expect("COUNTERS")).expect("COUNTERS");
-        for reason in Reason::ALL {
-            let sum: u64 = counters.get(&(*reason as u32), 0).expect("COUNTERS").iter().sum();
-            assert_eq!(sum, self.memory.counters.get(reason).copied().unwrap_or(0), "counter of {reason:?}");
-        }
-        let map = self.kernel.map(spec::SVC_COUNTERS.name).expect("SVC_COUNTERS");
+    /// The first difference between the tables of the kernel and of the host.
+    pub fn difference(&self) -> Option<String> {
+        let (v4, v6) = (&self.memory.v4, &self.memory.v6);
+        self.differs(spec::FLOWS_V4.name, &v4.flows)
+            .or_else(|| self.differs(spec::FLOWS_V6.name, &v6.flows))
+            .or_else(|| self.differs(spec::EMBRYOS_V4.name, &v4.embryos))
+            .or_else(|| self.differs(spec::EMBRYOS_V6.name, &v6.embryos))
+            .or_else(|| self.counters_differ(Reason::ALL))
+            .or_else(|| self.services_differ(self.memory.services.keys()))
+    }
+
+    /// The first difference in what the host has touched since `memory.touched` was cleared. What the kernel alone has
+    /// touched, [`Oracle::difference`] finds.
+    pub fn difference_in_touched(&self) -> Option<String> {
+        let touched = &self.memory.touched;
+        let (v4, v6) = (&self.memory.v4, &self.memory.v6);
+        let mut v4_keys = touched.v4.iter().enumerate().filter(|(at, entry)| !touched.v4[..*at].contains(entry));
+        let mut v6_keys = touched.v6.iter().enumerate().filter(|(at, entry)| !touched.v6[..*at].contains(entry));
+        v4_keys
+            .find_map(|(_, (table, key))| match table {
+                Table::Established => self.entry_differs(spec::FLOWS_V4.name, key, v4.flows.get(key)),
+                Table::Embryo => self.entry_differs(spec::EMBRYOS_V4.name, key, v4.embryos.get(key)),
+            })
+            .or_else(|| {
+                v6_keys.find_map(|(_, (table, key))| match table {
+                    Table::Established => self.entry_differs(spec::FLOWS_V6.name, key, v6.flows.get(key)),
+                    Table::Embryo => self.entry_differs(spec::EMBRYOS_V6.name, key, v6.embryos.get(key)),
+                })
+            })
+            .or_else(|| self.counters_differ(&touched.reasons))
+            .or_else(|| self.services_differ(&touched.services))
+    }
+
+    fn entry_differs<K, V>(&self, name: &str, key: &K, host: Option<&V>) -> Option<String>
+    where
+        K: aya::Pod + Debug,
+        V: aya::Pod + Debug + PartialEq,
+    {
+        let map: HashMap<&MapData, K, V> = HashMap::try_from(self.kernel.as_ref()?.map(name)?).expect(name);
+        let kernel = map.get(key, 0).ok();
+        (kernel.as_ref() != host).then(|| format!("{name}[{key:?}]\n kernel: {kernel:?}\n   host: {host:?}"))
+    }
+
+    fn differs<K, V>(&self, name: &str, host: &StdHashMap<K, V>) -> Option<String>
+    where
+        K: MapType + Debug + Eq + Hash,
+        V: MapType + Debug + PartialEq,
+    {
+        let kernel: StdHashMap<K, V> = dump(self.kernel.as_ref()?.map(name).expect(name));
+        let keys = host.keys().chain(kernel.keys().filter(|key| !host.contains_key(key)));
+        let mut lines = keys
+            .filter(|key| host.get(key) != kernel.get(key))
+            .map(|key| format!("{name}[{key:?}]\n kernel: {:?}\n   host: {:?}", kernel.get(key), host.get(key)));
+        lines.next()
+    }
+
+    fn counters_differ<'a>(&self, reasons: impl IntoIterator<Item = &'a Reason>) -> Option<String> {
+        let map = self.kernel.as_ref()?.map(spec::COUNTERS.name).expect("COUNTERS");
+        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map).expect("COUNTERS");
+        reasons.into_iter().find_map(|reason| {
+            let kernel: u64 = counters.get(&(*reason as u32), 0).expect("COUNTERS").iter().sum();
+            let host = self.memory.counters.get(reason).copied().unwrap_or(0);
+            (kernel != host).then(|| format!("counter of {reason:?}: kernel {kernel}, host {host}"))
+        })
+    }
+
+    fn services_differ<'a>(&self, services: impl IntoIterator<Item = &'a u32>) -> Option<String> {
+        let map = self.kernel.as_ref()?.map(spec::SVC_COUNTERS.name).expect("SVC_COUNTERS");
         let counters: PerCpuArray<_, ServiceCounters> = PerCpuArray::try_from(map).expect("SVC_COUNTERS");
-        for (service, expected) in &self.memory.services {
-            let mut sum = ServiceCounters::default();
+        services.into_iter().find_map(|service| {
+            let mut kernel = ServiceCounters::default();
             for counters in counters.get(service, 0).expect("SVC_COUNTERS").iter() {
-                sum.packets += counters.packets;
-                sum.bytes += counters.bytes;
-                sum.reply_packets += counters.reply_packets;
-                sum.reply_bytes += counters.reply_bytes;
-                sum.new_flows += counters.new_flows;
+                kernel.packets += counters.packets;
+                kernel.bytes += counters.bytes;
+                kernel.reply_packets += counters.reply_packets;
+                kernel.reply_bytes += counters.reply_bytes;
+                kernel.new_flows += counters.new_flows;
             }
-            assert_eq!(sum, *expected, "counters of service {service}");
-        }
+            let host = self.memory.services.get(service).copied().unwrap_or_default();
+            (kernel != host).then(|| format!("counters of service {service}\n kernel: {kernel:?}\n   host: {host:?}"))
+        })
     }
 
     /// Changes both copies of every flow and embryo of IPv4, to make time pass or to break a table on purpose.
@@ -234,25 +338,57 @@ impl Oracle {
                 changed.push((*key, keep.then_some(*flow)));
                 keep
             });
-            let mut map = self.hash::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(name);
             for (key, flow) in changed {
                 match flow {
-                    Some(flow) => map.insert(key, flow, 0).expect(name),
-                    None => map.remove(&key).expect(name),
+                    Some(flow) => self.put(name, &key, &flow),
+                    None => self.take::<_, Flow<[u8; 4]>>(name, &key),
                 }
             }
         }
     }
-}
 
-fn dump<K: aya::Pod + Eq + Hash, V: aya::Pod>(map: HashMap<&mut MapData, K, V>) -> StdHashMap<K, V> {
-    map.iter().map(|entry| entry.expect("a map that nobody else changes")).collect()
-}
-
-fn forget<K: aya::Pod, V: aya::Pod>(mut map: HashMap<&mut MapData, K, V>) -> anyhow::Result<()> {
-    let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
-    for key in keys {
-        map.remove(&key)?;
+    /// Writes an element of a hash map of the kernel.
+    pub(super) fn put<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, key: &K, value: &V) {
+        if let Some(kernel) = &mut self.kernel {
+            let map: Result<HashMap<_, K, V>, _> = HashMap::try_from(kernel.map_mut(name).expect(name));
+            map.expect(name).insert(key, value, 0).expect(name);
+        }
     }
-    Ok(())
+
+    /// Removes an element of a hash map of the kernel.
+    pub(super) fn take<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, key: &K) {
+        if let Some(kernel) = &mut self.kernel {
+            let map: Result<HashMap<_, K, V>, _> = HashMap::try_from(kernel.map_mut(name).expect(name));
+            map.expect(name).remove(key).expect(name);
+        }
+    }
+
+    /// Writes an element of an array of the kernel.
+    pub(super) fn put_at<V: aya::Pod>(&mut self, name: &str, index: u32, value: V) {
+        if let Some(kernel) = &mut self.kernel {
+            let map: Result<Array<_, V>, _> = Array::try_from(kernel.map_mut(name).expect(name));
+            map.expect(name).set(index, value, 0).expect(name);
+        }
+    }
+
+    /// Empties a hash map of the kernel.
+    pub(super) fn forget<K: MapType + aya::Pod + Eq + Hash, V: MapType + aya::Pod>(&mut self, name: &str) {
+        let Some(kernel) = &self.kernel else { return };
+        let keys: Vec<K> = dump::<K, V>(kernel.map(name).expect(name)).into_keys().collect();
+        for key in keys {
+            self.take::<K, V>(name, &key);
+        }
+    }
+}
+
+/// The contents of a hash map.
+fn dump<K: MapType + Eq + Hash, V: MapType>(map: &Map) -> StdHashMap<K, V> {
+    let (Map::HashMap(map) | Map::LruHashMap(map)) = map else { panic!("no hash map") };
+    let mut entries = StdHashMap::new();
+    batch::for_each(map.fd(), |key, value| {
+        entries.insert(key, value);
+        ControlFlow::Continue(())
+    })
+    .expect("a map that nobody else changes");
+    entries
 }

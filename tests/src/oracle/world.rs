@@ -72,7 +72,10 @@ impl Oracle {
         for (name, class, mac) in
             [(UPLINK, device_class::UPLINK, UPLINK_MAC), (WORKLOAD, device_class::WORKLOAD, WORKLOAD_MAC)]
         {
-            let ifindex = nix::net::if_::if_nametoindex(name).expect("the device was made");
+            let ifindex = match &self.kernel {
+                Some(_) => nix::net::if_::if_nametoindex(name).expect("the device was made"),
+                None => 10 + u32::from(class),
+            };
             self.devices.insert(name, ifindex);
             self.set_device(
                 ifindex,
@@ -121,7 +124,7 @@ impl Oracle {
 
     /// The kernel learns the neighbours of the routes that have none, and so does the host.
     pub fn learn_neighbours(&mut self) {
-        for neighbour in ["192.0.2.30", "2001:db8::30"] {
+        for neighbour in self.neighbours() {
             ip(&format!("neigh replace {neighbour} lladdr 02:00:00:00:00:20 dev {UPLINK} nud permanent"));
         }
         let router = self.hop(UPLINK, UPLINK_MAC, ROUTER_MAC);
@@ -132,10 +135,15 @@ impl Oracle {
 
     /// The reverse of [`Oracle::learn_neighbours`].
     pub fn forget_neighbours(&mut self) {
-        for neighbour in ["192.0.2.30", "2001:db8::30"] {
+        for neighbour in self.neighbours() {
             ip(&format!("neigh del {neighbour} dev {UPLINK}"));
         }
         self.unresolve();
+    }
+
+    /// The routers that [`UNRESOLVED`] is behind, as far as there is a kernel to be told.
+    fn neighbours(&self) -> &'static [&'static str] {
+        if self.kernel.is_some() { &["192.0.2.30", "2001:db8::30"] } else { &[] }
     }
 
     fn unresolve(&mut self) {
