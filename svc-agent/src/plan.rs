@@ -140,6 +140,8 @@ mod tests {
             MapOp::SetSelection { .. } => "selection",
             MapOp::SetFrontend { .. } => "frontend",
             MapOp::DeleteFrontend { .. } => "delete frontend",
+            MapOp::SetAddress { .. } => "address",
+            MapOp::DeleteAddress { .. } => "delete address",
             MapOp::ClearCounters { .. } => "counters",
             MapOp::RaiseEpoch => "epoch",
         };

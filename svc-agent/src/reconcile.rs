@@ -3,6 +3,7 @@
 //! The first pass reads the maps and goes on with what an earlier agent left there (B78). What did not fit or could not be
 //! written is tried again in every pass (B80).
 
+mod addresses;
 mod adopt;
 mod owners;
 mod pass;
@@ -114,5 +115,9 @@ fn read_back<S: Store>(store: &mut S) -> anyhow::Result<State> {
     let contents = store.read()?;
     let capacities = store.capacities();
     let found = Found::sort_out(&contents, capacities, &mut |first, count| store.read_rows(first, count))?;
-    Ok(State::new(capacities, found))
+    let mut state = State::new(capacities, found);
+    for (&addr, &flags) in &contents.addresses {
+        state.owners.addresses.found(addr, flags);
+    }
+    Ok(state)
 }

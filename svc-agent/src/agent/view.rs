@@ -1,6 +1,6 @@
 //! The agent as the control socket sees it: reads maps and what the tasks published; changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -186,7 +186,10 @@ impl AgentView {
         let swept = self.published.swept.get().map(|swept| swept.entries);
         let frontends = |family| {
             let ports = sync.desired.services.values().flat_map(|ports| ports.iter());
-            ports.filter(|port| port.key.family == family).map(|port| port.frontends.len() as u64).sum::<u64>()
+            let frontends = || ports.clone().filter(|port| port.key.family == family).flat_map(|port| &port.frontends);
+            // Each address has a row of its own.
+            let addresses: HashSet<_> = frontends().map(|frontend| frontend.addr).collect();
+            (frontends().count() + addresses.len()) as u64
         };
         let index = self.programmed.read();
         let backends = |family| {

@@ -1,6 +1,7 @@
 //! The maps in memory, for tests: fails on demand, and sees every write that a packet could stumble over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::Range;
 
 use anyhow::{Context, bail, ensure};
@@ -16,6 +17,8 @@ pub struct FakeStore {
     pub capacities: Capacities,
     /// The frontend maps.
     pub frontends: BTreeMap<AnyFrontendKey, Frontend>,
+    /// The flags in the rows of addresses.
+    pub addresses: BTreeMap<IpAddr, u32>,
     /// The backend maps, without free ids.
     pub backends: BTreeMap<(AddressFamily, u32), AnyBackend>,
     /// The selections that are not zero.
@@ -42,6 +45,7 @@ impl FakeStore {
         Self {
             capacities,
             frontends: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             backends: BTreeMap::new(),
             selections: BTreeMap::new(),
             rows: BTreeMap::new(),
@@ -161,20 +165,28 @@ impl FakeStore {
                 }
             }
             MapOp::SetFrontend { key, value } => {
-                let full = || {
-                    let family = self.frontends.keys().filter(|other| other.family() == key.family());
-                    family.count() >= self.capacities.frontends as usize
-                };
-                ensure!(self.frontends.contains_key(&key) || !full(), "E2BIG");
+                ensure!(self.frontends.contains_key(&key) || self.has_room(key.family()), "E2BIG");
                 self.frontends.insert(key, value);
             }
             MapOp::DeleteFrontend { key } => drop(self.frontends.remove(&key)),
+            MapOp::SetAddress { addr, flags } => {
+                ensure!(self.addresses.contains_key(&addr) || self.has_room(AddressFamily::of(addr)), "E2BIG");
+                self.addresses.insert(addr, flags);
+            }
+            MapOp::DeleteAddress { addr } => drop(self.addresses.remove(&addr)),
             MapOp::ClearCounters { service } => {
                 ensure!((1..self.capacities.services).contains(&service), "no service {service}");
             }
             MapOp::RaiseEpoch => self.epoch += 1,
         }
         Ok(())
+    }
+
+    /// Whether the frontend map of a family, which has the rows of addresses too, takes one more element.
+    fn has_room(&self, family: AddressFamily) -> bool {
+        let frontends = self.frontends.keys().filter(|key| key.family() == family).count();
+        let addresses = self.addresses.keys().filter(|addr| AddressFamily::of(**addr) == family).count();
+        frontends + addresses < self.capacities.frontends as usize
     }
 
     /// One write, unless it is the one that shall fail.
@@ -203,6 +215,7 @@ impl Store for FakeStore {
     fn read(&mut self) -> anyhow::Result<MapContents> {
         let mut contents = MapContents {
             frontends: self.frontends.iter().map(|(&key, &value)| (key, value)).collect(),
+            addresses: self.addresses.iter().map(|(&addr, &flags)| (addr, flags)).collect(),
             selections: self.selections.iter().map(|(&index, &value)| (index, value)).collect(),
             ..MapContents::default()
         };
@@ -235,7 +248,6 @@ impl Store for FakeStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
 
     const ROOM: Capacities = Capacities { frontends: 1, backends: 4, selections: 4, slot_rows: 2, services: 4 };
 

@@ -38,6 +38,17 @@ impl AnyFrontendKey {
         }
     }
 
+    /// The key of an address itself.
+    pub fn of_address(addr: IpAddr) -> Self {
+        Self::new(addr, 0, 0)
+    }
+
+    /// The address, if this is the key of an address itself.
+    pub fn as_address(&self) -> Option<IpAddr> {
+        let (addr, port, proto) = self.name();
+        (port == 0 && proto == 0).then_some(addr)
+    }
+
     /// Which of the two maps it belongs into.
     pub const fn family(&self) -> AddressFamily {
         match self {
@@ -143,6 +154,18 @@ pub enum MapOp {
         /// What clients dialled.
         key: AnyFrontendKey,
     },
+    /// Inserts or replaces the row of an address that has frontends.
+    SetAddress {
+        /// The address.
+        addr: IpAddr,
+        /// Bits of [`svc_common::maps::frontend_flags`].
+        flags: u32,
+    },
+    /// Removes the row of an address.
+    DeleteAddress {
+        /// The address.
+        addr: IpAddr,
+    },
     /// Zeroes one service's counters, before its id is used again.
     ClearCounters {
         /// Service id.
@@ -155,14 +178,26 @@ pub enum MapOp {
 /// What the maps hold, as far as the agent plans it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapContents {
-    /// Both frontend maps.
+    /// Both frontend maps, without the rows of addresses.
     pub frontends: HashMap<AnyFrontendKey, Frontend>,
+    /// The flags in the rows of addresses.
+    pub addresses: HashMap<IpAddr, u32>,
     /// Every non-empty backend of `BACKENDS_V4`, by id.
     pub backends_v4: HashMap<u32, Backend<[u8; 4]>>,
     /// The same for `BACKENDS_V6`.
     pub backends_v6: HashMap<u32, Backend<[u8; 16]>>,
     /// Every non-zero selection, by index.
     pub selections: HashMap<u32, Selection>,
+}
+
+impl MapContents {
+    /// Adds an element of the frontend maps.
+    pub fn add(&mut self, key: AnyFrontendKey, value: Frontend) {
+        match key.as_address() {
+            Some(addr) => drop(self.addresses.insert(addr, value.flags)),
+            None => drop(self.frontends.insert(key, value)),
+        }
+    }
 }
 
 /// How many elements each planned map can hold.

@@ -98,6 +98,7 @@ impl Image {
             },
             MapOp::SetFrontend { key, value } => drop(self.frontends.insert(key, value)),
             MapOp::DeleteFrontend { key } => drop(self.frontends.remove(&key)),
+            MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => {}
             MapOp::WriteRows { .. } | MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
         }
         if let Some(target) = target {

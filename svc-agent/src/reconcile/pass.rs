@@ -52,6 +52,7 @@ impl<S: Store> Pass<'_, S> {
                 Err(Trouble::Failed(error)) => self.report.failed.push((name.clone(), message(&error))),
             }
         }
+        self.write_addresses(true);
         if self.state.epoch_due {
             // A packet that took its slot before the swap reads the backend after it.
             self.store.settle();
@@ -73,6 +74,7 @@ impl<S: Store> Pass<'_, S> {
         {
             self.report.error = Some(message(&error));
         }
+        self.write_addresses(false);
         if self.state.epoch_due {
             match self.write(&[MapOp::RaiseEpoch]) {
                 Ok(()) => self.state.epoch_due = false,
@@ -164,6 +166,20 @@ impl<S: Store> Pass<'_, S> {
         Ok(())
     }
 
+    /// Writes the rows of addresses that have got their first frontend, or changed; and, unless this is the part that
+    /// `install`s, removes those of addresses that have lost their last one.
+    fn write_addresses(&mut self, install: bool) {
+        let plan = self.state.owners.addresses.plan(install);
+        let result = if plan.is_empty() { Ok(()) } else { self.write(&plan) };
+        let done = result.as_ref().map_or_else(|error| error.index, |()| plan.len());
+        let addresses = &mut self.state.owners.addresses;
+        plan.iter().take(done).for_each(|op| addresses.record(op));
+        addresses.settle();
+        if let Err(error) = result {
+            self.report.error = Some(message(&error));
+        }
+    }
+
     /// Carries out a plan and records what of it was done, no more and no less.
     fn carry_out(&mut self, image: &mut Image, plan: &Plan, target: Option<&Image>) -> Result<(), ApplyError> {
         let mut taken = image.resources();
@@ -175,12 +191,13 @@ impl<S: Store> Pass<'_, S> {
             image.record(op, target);
             match *op {
                 MapOp::SetFrontend { key, value } => {
-                    if let Some(loser) = self.state.owners.insert(key, value.service) {
+                    if let Some(loser) = self.state.owners.insert(key, &value) {
                         self.forget_frontend(loser, &key);
                     }
                 }
                 MapOp::DeleteFrontend { key } => self.state.owners.remove(&key),
                 MapOp::SetBackend { .. } | MapOp::WriteRows { .. } | MapOp::SetSelection { .. } => {}
+                MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => {}
                 MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
             }
         }

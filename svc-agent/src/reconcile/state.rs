@@ -54,9 +54,9 @@ impl State {
     /// Begins with what was found in the maps.
     pub fn new(capacities: Capacities, found: Found) -> Self {
         let mut owners = Owners::default();
-        for (&service, leftover) in &found.leftovers {
-            for &key in leftover.image.frontends.keys() {
-                owners.insert(key, service);
+        for leftover in found.leftovers.values() {
+            for (&key, value) in &leftover.image.frontends {
+                owners.insert(key, value);
             }
         }
         Self {

@@ -3,6 +3,9 @@
 use crate::net::Be16;
 
 /// Key of `FRONTENDS_V4` and `FRONTENDS_V6`.
+///
+/// Besides the frontends there is one row for each of their addresses ([`FrontendKey::of_address`]). It comes after
+/// them and goes after them, so an address without a row has no frontend.
 #[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrontendKey<A> {
@@ -16,9 +19,17 @@ pub struct FrontendKey<A> {
     pub pad: u8,
 }
 
-/// Value of `FRONTENDS_V4` and `FRONTENDS_V6`.
+impl<A> FrontendKey<A> {
+    /// The key of an address itself: no port, no protocol.
+    #[inline(always)]
+    pub const fn of_address(addr: A) -> Self {
+        Self { addr, port: Be16::from_host(0), proto: 0, pad: 0 }
+    }
+}
+
+/// Value of `FRONTENDS_V4` and `FRONTENDS_V6`. In the row of an address only `flags` means something, the rest is zero.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frontend {
     /// Index into `SVC_COUNTERS`; the same for every frontend of one service port.
     pub service: u32,
@@ -48,6 +59,9 @@ pub mod frontend_flags {
     pub const AFFINITY: u32 = 1 << 2;
     /// Only sources in `RANGES` are served.
     pub const SOURCE_RANGES: u32 = 1 << 3;
+    /// In the row of an address: all of it belongs to services, as no process of this node can listen there. So a port
+    /// without a frontend is refused (B66) and an echo request answered (B43). Not set for addresses of the node.
+    pub const VIP: u32 = 1 << 4;
 }
 
 /// Value of `SELECTIONS`: one Maglev table, replaced by one 8-byte write (B77).

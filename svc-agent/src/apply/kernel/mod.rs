@@ -106,18 +106,13 @@ impl KernelStore {
                 word.store(value.0, Ordering::Release);
                 Ok(())
             }
-            MapOp::SetFrontend { key, value } => match key {
-                AnyFrontendKey::V4(key) => self.frontends_v4.insert(key, value, 0),
-                AnyFrontendKey::V6(key) => self.frontends_v6.insert(key, value, 0),
+            MapOp::SetFrontend { key, value } => self.set_frontend(key, value),
+            MapOp::DeleteFrontend { key } => self.delete_frontend(key),
+            MapOp::SetAddress { addr, flags } => {
+                let value = Frontend { flags: *flags, ..Frontend::default() };
+                self.set_frontend(&AnyFrontendKey::of_address(*addr), &value)
             }
-            .context("cannot write to `FRONTENDS`"),
-            MapOp::DeleteFrontend { key } => {
-                let removed = match key {
-                    AnyFrontendKey::V4(key) => self.frontends_v4.remove(key),
-                    AnyFrontendKey::V6(key) => self.frontends_v6.remove(key),
-                };
-                if_present(removed).context("cannot remove from `FRONTENDS`")
-            }
+            MapOp::DeleteAddress { addr } => self.delete_frontend(&AnyFrontendKey::of_address(*addr)),
             MapOp::ClearCounters { service } => {
                 let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
                 let zero = PerCpuValues::try_from(vec![ServiceCounters::default(); cpus])?;
@@ -128,6 +123,22 @@ impl KernelStore {
                 Ok(())
             }
         }
+    }
+
+    fn set_frontend(&mut self, key: &AnyFrontendKey, value: &Frontend) -> anyhow::Result<()> {
+        match key {
+            AnyFrontendKey::V4(key) => self.frontends_v4.insert(key, value, 0),
+            AnyFrontendKey::V6(key) => self.frontends_v6.insert(key, value, 0),
+        }
+        .context("cannot write to `FRONTENDS`")
+    }
+
+    fn delete_frontend(&mut self, key: &AnyFrontendKey) -> anyhow::Result<()> {
+        let removed = match key {
+            AnyFrontendKey::V4(key) => self.frontends_v4.remove(key),
+            AnyFrontendKey::V6(key) => self.frontends_v6.remove(key),
+        };
+        if_present(removed).context("cannot remove from `FRONTENDS`")
     }
 
     fn write_rows(&self, first: u32, rows: &[SlotRow]) -> anyhow::Result<()> {
@@ -159,11 +170,11 @@ impl Store for KernelStore {
         let mut contents = MapContents::default();
         for entry in self.frontends_v4.iter() {
             let (key, value) = entry.context("cannot read `FRONTENDS_V4`")?;
-            contents.frontends.insert(AnyFrontendKey::V4(key), value);
+            contents.add(AnyFrontendKey::V4(key), value);
         }
         for entry in self.frontends_v6.iter() {
             let (key, value) = entry.context("cannot read `FRONTENDS_V6`")?;
-            contents.frontends.insert(AnyFrontendKey::V6(key), value);
+            contents.add(AnyFrontendKey::V6(key), value);
         }
         contents.backends_v4 = read_backends(&self.backends_v4);
         contents.backends_v6 = read_backends(&self.backends_v6);

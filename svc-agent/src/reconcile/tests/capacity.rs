@@ -17,8 +17,8 @@ fn b80_a_service_that_does_not_fit_stays_as_it_was_until_there_is_room() {
             "map `SLOTS` is full: no 64 adjacent ones of its 130 elements are free",
         ),
         (
-            Capacities { frontends: 3, ..ROOMY },
-            "map `FRONTENDS_V4` is full: 2 more elements are needed, 1 of 3 are free",
+            Capacities { frontends: 6, ..ROOMY },
+            "map `FRONTENDS_V4` is full: 4 more elements are needed, 2 of 6 are free",
         ),
         (Capacities { selections: 3, ..ROOMY }, "map `SELECTIONS` is full: all of its 3 elements are in use"),
     ];

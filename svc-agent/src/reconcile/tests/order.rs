@@ -92,3 +92,23 @@ fn b77_other_readers_learn_every_id() {
     reconcile(&mut reconciler, &desired([]));
     assert!(programmed.read().ports.is_empty() && programmed.read().services.is_empty());
 }
+
+#[test]
+fn b66_the_row_of_an_address_comes_after_its_frontends_and_goes_after_them() {
+    let mut reconciler = reconciler();
+    let shared = |name: &str, port: u16| {
+        let mut shared = service(name, 1, &[1]);
+        (shared.frontends[0].port, shared.frontends[0].kind) = (port, FrontendKind::LoadBalancer);
+        shared
+    };
+    let (a, b) = (shared("a", 80), shared("b", 443));
+    let row = |op: &MapOp| matches!(op, MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. });
+    let added = writes(&mut reconciler, &desired([a.clone(), b]));
+    assert_eq!(added.iter().position(row), Some(added.len() - 1), "one, after the frontends of both: {added:?}");
+    let one = writes(&mut reconciler, &desired([a]));
+    assert!(!one.iter().any(row), "the other service needs it: {one:?}");
+    let gone = writes(&mut reconciler, &desired([]));
+    let last = gone.iter().rposition(|op| matches!(op, MapOp::DeleteFrontend { .. }));
+    assert!(gone.iter().position(row) > last, "{gone:?}");
+    assert!(reconciler.store().addresses.is_empty());
+}

@@ -212,6 +212,7 @@ fn replay(before: &FakeStore, log: &[MapOp], desired: &Desired, owners: [&HashMa
             }
             MapOp::SetSelection { value, .. } => used_rows.extend(rows(*value)),
             MapOp::SetFrontend { .. } | MapOp::DeleteFrontend { .. } => {}
+            MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => {}
             MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
         }
         store.write(op).unwrap();
@@ -246,6 +247,7 @@ fn disturbs(before: &FakeStore, log: &[MapOp]) -> bool {
         MapOp::SetSelection { index, .. } => served.contains(index),
         MapOp::SetFrontend { key, .. } => before.frontends.contains_key(key),
         MapOp::DeleteFrontend { .. } => true,
+        MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => false,
         MapOp::WriteRows { .. } | MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => false,
     })
 }
@@ -351,6 +353,8 @@ impl History {
         assert_eq!(found.collect::<BTreeMap<_, _>>(), model(desired));
         let ports: Vec<_> = desired.services.values().flat_map(|ports| ports.iter()).collect();
         assert_eq!(store.backends.len(), ports.iter().map(|port| port.backends.len()).sum::<usize>());
+        let vips: BTreeSet<_> = model(desired).keys().map(|key| key.name().0).collect();
+        assert_eq!(store.addresses.keys().copied().collect::<BTreeSet<_>>(), vips);
         assert_eq!(self.reconciler.programmed().read().ports.len(), ports.len());
 
         let mut again = desired.clone();
@@ -381,7 +385,7 @@ proptest! {
 
     #[test]
     fn b80_full_maps_lose_nothing_and_heal(steps in proptest::collection::vec(step(), 1..10), last in world()) {
-        let tight = Capacities { frontends: 3, backends: 9, selections: 7, slot_rows: 64 * 4 + 3, services: 5 };
+        let tight = Capacities { frontends: 6, backends: 9, selections: 7, slot_rows: 64 * 4 + 3, services: 5 };
         let mut history = History::new(tight);
         for step in steps {
             history.step(step);
