@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -22,7 +22,13 @@ const LIMIT: Duration = Duration::from_secs(900);
 pub struct Args {
     /// Run only tests whose name contains this
     filter: Option<String>,
+    /// Compare twenty million random packets between kernel and host instead of one million, from a seed of its own
+    #[arg(long)]
+    long: bool,
 }
+
+/// Packets of `--long`.
+const LONG: u64 = 20_000_000;
 
 /// Sets up, builds, tests, and prints the sum as the last line.
 ///
@@ -32,8 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     let toolchain = setup::for_build()?;
     let object = build::kernel_programs(&toolchain)?;
     let binaries = build_tests(&toolchain, &object)?;
-    let mut session =
-        Session { filter: args.filter.as_deref(), object: &object, sum: Summary::default(), notes: Vec::new() };
+    let mut session = Session { args, object: &object, sum: Summary::default(), notes: Vec::new() };
     for name in missing(&toolchain, &binaries)? {
         session.sum.failed += 1;
         session.notes.push(format!("FAILED to build: {name}"));
@@ -144,7 +149,7 @@ fn missing(toolchain: &Toolchain, built: &[Binary]) -> Result<BTreeSet<String>> 
 
 /// One run of everything.
 struct Session<'a> {
-    filter: Option<&'a str>,
+    args: &'a Args,
     object: &'a Path,
     sum: Summary,
     /// What the reader has to know besides the numbers; printed before them.
@@ -155,8 +160,12 @@ impl Session<'_> {
     fn run(&mut self, binary: &Binary) -> Result<()> {
         let skips = std::env::temp_dir().join(format!("svct-skips-{}", std::process::id()));
         let mut command = Command::new(&binary.file);
-        command.args(self.filter).current_dir(&binary.home);
+        command.args(&self.args.filter).current_dir(&binary.home);
         command.env("SVC_EBPF_OBJECT", self.object).env("SVC_TEST_SKIPS", &skips);
+        if self.args.long {
+            let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            command.env("SVC_ORACLE_PACKETS", LONG.to_string()).env("SVC_ORACLE_SEED", seed.to_string());
+        }
         // Errors name what they are about; where each was made is noise in a report.
         command.env("RUST_LIB_BACKTRACE", "0");
         println!("\n== {}", binary.name);
@@ -176,7 +185,9 @@ impl Session<'_> {
     /// Examples in the documentation.
     fn documentation(&mut self, toolchain: &Toolchain) -> Result<()> {
         let mut cargo = toolchain.cargo("test");
-        cargo.args(["--quiet", "--doc", "--package", "svc-common", "--package", "svc-agent", "--"]).args(self.filter);
+        cargo
+            .args(["--quiet", "--doc", "--package", "svc-common", "--package", "svc-agent", "--"])
+            .args(&self.args.filter);
         println!("\n== documentation");
         let (lines, problem) = watched(cargo.env("SVC_EBPF_OBJECT", self.object))?;
         self.count("documentation", &lines, problem);
@@ -195,7 +206,7 @@ impl Session<'_> {
     }
 
     fn leave_out(&mut self, binary: &Binary) {
-        let list = run::asked(Command::new(&binary.file).arg("--list").args(self.filter)).unwrap_or_default();
+        let list = run::asked(Command::new(&binary.file).arg("--list").args(&self.args.filter)).unwrap_or_default();
         let names: Vec<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
         self.sum.skipped += names.len();
         self.notes.extend(names.iter().map(|name| format!("SKIPPED {}: {name}: needs root", binary.name)));

@@ -2,6 +2,7 @@
 //!
 //! Every map write and every frame goes to both; every verdict, every byte and every table must be equal.
 
+pub mod random;
 mod tables;
 mod verdict;
 mod world;
@@ -21,7 +22,6 @@ use svc_common::{
     maps::spec,
     outcome::Outcome,
     packet::{Frame, Hook},
-    wire::ETH_LEN,
 };
 
 use crate::packet::hex;
@@ -43,6 +43,8 @@ pub const NODE: (&str, &str) = ("192.0.2.10", "2001:db8::10");
 
 /// Size of the flow tables in these tests.
 pub const FLOWS: u32 = 1024;
+/// Size of the half-open ones: so large that the kernel evicts nothing, which the host does not do.
+const EMBRYOS: u32 = 8192;
 
 /// Both compilations and their worlds.
 pub struct Oracle {
@@ -54,6 +56,8 @@ pub struct Oracle {
     pub memory: Memory,
     devices: HashMap<&'static str, u32>,
     next_row: u32,
+    /// Whether the kernel knows the neighbours that it does not know at first.
+    knows_neighbours: bool,
 }
 
 /// What became of a frame.
@@ -74,15 +78,18 @@ pub fn with_oracle(test: impl FnOnce(&mut Oracle) + Send + 'static) {
 }
 
 /// The same for anything that returns a value; nothing without the privilege or the programs.
-pub fn in_namespace<T: Send + 'static>(task: impl FnOnce(&mut Oracle) -> T + Send + 'static) -> Option<T> {
+pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Option<T> {
     if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
         return None;
     }
-    let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
-        task(&mut Oracle::new())
+    let joined = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
+            task(&mut Oracle::new())
+        });
+        thread.join()
     });
-    match thread.join() {
+    match joined {
         Ok(value) => Some(value),
         Err(panic) => std::panic::resume_unwind(panic),
     }
@@ -107,8 +114,11 @@ impl Oracle {
         let frozen = 0u64;
         let mut loader = EbpfLoader::new();
         loader.override_global(datapath::program::JIFFY_MULT, &frozen, true);
-        for map in [spec::FLOWS_V4, spec::FLOWS_V6, spec::EMBRYOS_V4, spec::EMBRYOS_V6] {
+        for map in [spec::FLOWS_V4, spec::FLOWS_V6] {
             loader.map_max_entries(map.name, FLOWS);
+        }
+        for map in [spec::EMBRYOS_V4, spec::EMBRYOS_V6] {
+            loader.map_max_entries(map.name, EMBRYOS);
         }
         for map in [spec::SLOTS, spec::SELECTIONS, spec::BACKENDS_V4, spec::BACKENDS_V6, spec::SVC_COUNTERS] {
             loader.map_max_entries(map.name, 4096);
@@ -145,8 +155,14 @@ impl Oracle {
     }
 
     fn with(kernel: Option<Ebpf>, stages: Vec<ProgramArray<MapData>>) -> Self {
-        let mut oracle =
-            Self { kernel, _stages: stages, memory: Memory::default(), devices: HashMap::new(), next_row: 0 };
+        let mut oracle = Self {
+            kernel,
+            _stages: stages,
+            memory: Memory::default(),
+            devices: HashMap::new(),
+            next_row: 0,
+            knows_neighbours: false,
+        };
         oracle.memory.v4.flows_capacity = FLOWS as usize;
         oracle.memory.v6.flows_capacity = FLOWS as usize;
         oracle.build_world();
@@ -189,8 +205,7 @@ impl Oracle {
     pub fn run_both(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Result<Run, String> {
         self.memory.touched.clear();
         let host = self.run_host(hook, ifindex, frame);
-        // The kernel refuses to run tc programs on nothing but an Ethernet header.
-        if self.kernel.is_none() || frame.len() <= ETH_LEN {
+        if self.kernel.is_none() {
             return Ok(host);
         }
         let (verdict, bytes) = self.run_kernel(hook, ifindex, frame);
@@ -241,7 +256,8 @@ impl Oracle {
                 TryInto::<&SchedClassifier>::try_into(program).expect("tc").test_run(options)
             }
         };
-        let result = result.unwrap_or_else(|error| panic!("test run at {hook:?}: {error:?}"));
+        let result =
+            result.unwrap_or_else(|error| panic!("test run at {hook:?} device {ifindex} of {}: {error:?}", hex(frame)));
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)
     }

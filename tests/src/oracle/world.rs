@@ -124,6 +124,9 @@ impl Oracle {
 
     /// The kernel learns the neighbours of the routes that have none, and so does the host.
     pub fn learn_neighbours(&mut self) {
+        if std::mem::replace(&mut self.knows_neighbours, true) {
+            return;
+        }
         for neighbour in self.neighbours() {
             ip(&format!("neigh replace {neighbour} lladdr 02:00:00:00:00:20 dev {UPLINK} nud permanent"));
         }
@@ -135,6 +138,9 @@ impl Oracle {
 
     /// The reverse of [`Oracle::learn_neighbours`].
     pub fn forget_neighbours(&mut self) {
+        if !std::mem::replace(&mut self.knows_neighbours, false) {
+            return;
+        }
         for neighbour in self.neighbours() {
             ip(&format!("neigh del {neighbour} dev {UPLINK}"));
         }

@@ -1,0 +1,344 @@
+//! One history: what its steps do, and what both compilations make of it.
+
+use std::{collections::VecDeque, fmt, net::SocketAddr};
+
+use svc_common::{
+    env::Table,
+    maps::{Config, Flow, Frontend, Selection, Tuple, flow_flags, frontend_flags},
+    net::{Be16, proto},
+    outcome::Outcome,
+    packet::Hook,
+};
+
+use super::{
+    dice::Dice,
+    frames,
+    talk::{BACKENDS, PORT, Talk, VIPS},
+};
+use crate::{
+    oracle::{FLOWS, Oracle, Run, UPLINK, WORKLOAD},
+    packet::hex,
+};
+
+/// Services in each family.
+const SERVICES: u32 = 4;
+/// Ids of what belongs to IPv6 start here.
+const SIX: u32 = 16;
+/// Selections of packets from outside start here.
+const EXTERNAL: u32 = 64;
+/// Ids of backends start here; each service has room for so many.
+const FIRST_BACKEND: u32 = 100;
+const ROOM: u32 = 8;
+/// Frames that later steps refer to.
+const REMEMBERED: usize = 12;
+
+/// What a step does.
+pub(super) enum Action {
+    Frame {
+        hook: Hook,
+        ifindex: u32,
+        bytes: Vec<u8>,
+    },
+    /// A selection becomes a table of these backends of its service.
+    Table {
+        index: u32,
+        service: u32,
+        backends: Vec<usize>,
+    },
+    /// A selection is emptied.
+    Empty {
+        index: u32,
+        selection: Selection,
+    },
+    RemoveBackend(u32),
+    Epoch,
+    Clock(u32),
+    Ports {
+        min: u16,
+        max: u16,
+    },
+    Frontend {
+        vip: SocketAddr,
+        proto: u8,
+        frontend: Option<Frontend>,
+    },
+    /// One direction of a connection is evicted.
+    Forget(Talk),
+    Neighbours(bool),
+    /// Leaves room for this many established connections in each family.
+    Crowd(u32),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame { hook, ifindex, bytes } => {
+                write!(f, "{hook:?} of device {ifindex}, {} bytes: {}", bytes.len(), hex(bytes))
+            }
+            Self::Table { index, service, backends } => {
+                write!(f, "selection {index} of service {service}: backends {backends:?}")
+            }
+            Self::Empty { index, selection } => write!(f, "selection {index}: {selection:?}"),
+            Self::RemoveBackend(id) => write!(f, "backend {id} goes"),
+            Self::Epoch => write!(f, "the epoch rises"),
+            Self::Clock(seconds) => write!(f, "{seconds} s pass"),
+            Self::Ports { min, max } => write!(f, "source ports {min}-{max}"),
+            Self::Frontend { vip, proto, frontend } => write!(f, "frontend {vip} protocol {proto}: {frontend:?}"),
+            Self::Forget(talk) => write!(f, "evicted: {talk:?}"),
+            Self::Neighbours(known) => write!(f, "neighbours known: {known}"),
+            Self::Crowd(room) => write!(f, "room for {room} established flows"),
+        }
+    }
+}
+
+/// A frame that later steps refer to.
+#[derive(Clone)]
+struct Remembered {
+    bytes: Vec<u8>,
+    ifindex: u32,
+    /// Where it was seen.
+    hook: Hook,
+    /// Where an answer to it would be ours; where it was itself if it is one that came in.
+    next: Hook,
+}
+
+/// A history that goes on.
+#[derive(Default)]
+pub struct Story {
+    /// Frames as they came in or went out, mostly of those that were translated.
+    remembered: VecDeque<Remembered>,
+}
+
+impl Story {
+    /// Prepares the world of a history.
+    pub fn begin(oracle: &mut Oracle) -> Self {
+        oracle.reset();
+        oracle.forget_neighbours();
+        oracle.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999 });
+        for family in 0..2 {
+            for service in 0..SERVICES {
+                let id = service + family * SIX;
+                for proto in [proto::TCP, proto::UDP, proto::SCTP] {
+                    let vip = VIPS[family as usize][service as usize];
+                    oracle.set_frontend(&SocketAddr::new(vip, PORT).to_string(), proto, id, EXTERNAL + id, id);
+                }
+                for index in [id, EXTERNAL + id] {
+                    table(oracle, index, id, &[0, 1, 2, 3]);
+                }
+            }
+        }
+        Self::default()
+    }
+
+    /// Makes a step: the frame's fate if it was one.
+    ///
+    /// # Errors
+    /// The first difference between both compilations.
+    pub fn step(&mut self, oracle: &mut Oracle, dice: &mut Dice<'_>) -> Result<Option<Run>, String> {
+        let action = self.choose(oracle, dice);
+        self.perform(oracle, &action)
+    }
+
+    /// What a step does at this point.
+    pub(super) fn choose(&self, oracle: &Oracle, dice: &mut Dice<'_>) -> Action {
+        if dice.one_in(12) {
+            return self.change(oracle, dice);
+        }
+        let remembered = self.remembered.get(dice.below(REMEMBERED));
+        let (bytes, likely) = match (dice.below(10), remembered) {
+            // The same conversation goes on.
+            (0..3, Some(old)) => {
+                (Talk::of(&old.bytes).map(|talk| frames::frame(dice, &talk)), Some((old.hook, old.ifindex)))
+            }
+            // It is answered.
+            (3..6, Some(old)) => {
+                (Talk::of(&old.bytes).map(|talk| frames::frame(dice, &talk.reverse())), Some((old.next, old.ifindex)))
+            }
+            (6, Some(old)) => (frames::error(dice, &old.bytes), Some((old.next, old.ifindex))),
+            // The same frame again.
+            (7, Some(old)) => (Some(old.bytes.clone()), Some((old.hook, old.ifindex))),
+            _ => (None, None),
+        };
+        let bytes = bytes.unwrap_or_else(|| {
+            let talk = Talk::new(dice);
+            frames::frame(dice, &talk)
+        });
+        let (hook, ifindex) = match likely {
+            Some(likely) if !dice.one_in(4) => likely,
+            _ => self.anywhere(oracle, dice),
+        };
+        if hook != Hook::Xdp && is_refused(&bytes) {
+            return Action::Frame { hook: Hook::Xdp, ifindex: oracle.ifindex(UPLINK), bytes };
+        }
+        Action::Frame { hook, ifindex, bytes }
+    }
+
+    fn anywhere(&self, oracle: &Oracle, dice: &mut Dice<'_>) -> (Hook, u32) {
+        let hook = dice.pick(&[Hook::Ingress, Hook::Ingress, Hook::Ingress, Hook::Xdp, Hook::Xdp, Hook::Egress]);
+        match dice.below(24) {
+            // Loopback is no device of ours; it has no XDP.
+            23 if hook != Hook::Xdp => (hook, 1),
+            0..10 => (hook, oracle.ifindex(WORKLOAD)),
+            _ => (hook, oracle.ifindex(UPLINK)),
+        }
+    }
+
+    fn change(&self, oracle: &Oracle, dice: &mut Dice<'_>) -> Action {
+        let family = dice.below(2);
+        let id = dice.below(SERVICES as usize) as u32 + family as u32 * SIX;
+        let index = id + dice.pick(&[0, EXTERNAL]);
+        match dice.below(40) {
+            0..6 => {
+                let count = 1 + dice.below(5);
+                Action::Table {
+                    index,
+                    service: id,
+                    backends: (0..count).map(|_| dice.below(BACKENDS[family].len())).collect(),
+                }
+            }
+            6..8 => Action::Empty { index, selection: dice.pick(&[Selection::REJECT, Selection::DROP]) },
+            8..10 => Action::RemoveBackend(FIRST_BACKEND + id * ROOM + dice.below(5) as u32),
+            10..14 => Action::Epoch,
+            14..26 => Action::Clock(dice.pick(&[1, 1, 1, 1, 2, 29, 31, 180, 10_801, u32::MAX - 20])),
+            26..30 => {
+                let (min, max) = dice.pick(&[(1024, 29_999), (20_000, 20_003), (20_004, 20_004), (0, 0xffff), (9, 8)]);
+                Action::Ports { min, max }
+            }
+            30..34 => {
+                let vip = SocketAddr::new(VIPS[family][(id % SIX) as usize], PORT);
+                let affinity = dice.one_in(3);
+                let flags = (dice.below(4) as u32)
+                    | if affinity { frontend_flags::AFFINITY } else { 0 }
+                    | if dice.one_in(6) { frontend_flags::SOURCE_RANGES } else { 0 };
+                let affinity_s = if affinity { dice.pick(&[1, 30, 10_800]) } else { 0 };
+                let frontend = Frontend { service: id, external: EXTERNAL + id, internal: id, flags, affinity_s };
+                let proto = dice.pick(&[proto::TCP, proto::UDP, proto::SCTP]);
+                Action::Frontend { vip, proto, frontend: (!dice.one_in(4)).then_some(frontend) }
+            }
+            34..38 => match self.remembered.get(dice.below(REMEMBERED)).and_then(|old| Talk::of(&old.bytes)) {
+                Some(talk) => Action::Forget(if dice.one_in(2) { talk } else { talk.reverse() }),
+                None => Action::Epoch,
+            },
+            38 if dice.one_in(20) => Action::Crowd(dice.below(6) as u32),
+            39 if dice.one_in(20) => Action::Neighbours(!oracle.knows_neighbours),
+            _ => Action::Epoch,
+        }
+    }
+
+    /// Does it on both.
+    pub(super) fn perform(&mut self, oracle: &mut Oracle, action: &Action) -> Result<Option<Run>, String> {
+        match action {
+            Action::Frame { hook, ifindex, bytes } => return self.frame(oracle, *hook, *ifindex, bytes).map(Some),
+            Action::Table { index, service, backends } => table(oracle, *index, *service, backends),
+            Action::Empty { index, selection } => oracle.set_empty_selection(*index, *selection),
+            Action::RemoveBackend(id) => oracle.remove_backend(*id),
+            Action::Epoch => oracle.raise_epoch(),
+            Action::Clock(seconds) => oracle.advance(*seconds),
+            Action::Ports { min, max } => {
+                let config = Config { snat_port_min: *min, snat_port_max: *max, ..oracle.memory.config };
+                oracle.set_config(config);
+            }
+            Action::Frontend { vip, proto, frontend } => match frontend {
+                Some(frontend) => oracle.put_frontend(&vip.to_string(), *proto, *frontend),
+                None => oracle.remove_frontend(&vip.to_string(), *proto),
+            },
+            Action::Forget(talk) => forget(oracle, talk),
+            Action::Neighbours(known) => {
+                if *known {
+                    oracle.learn_neighbours();
+                } else {
+                    oracle.forget_neighbours();
+                }
+            }
+            Action::Crowd(room) => crowd(oracle, *room),
+        }
+        Ok(None)
+    }
+
+    fn frame(&mut self, oracle: &mut Oracle, hook: Hook, ifindex: u32, bytes: &[u8]) -> Result<Run, String> {
+        let run = oracle.run_both(hook, ifindex, bytes)?;
+        let counted = &oracle.memory.touched.reasons;
+        match run.outcome {
+            Outcome::Pass if run.bytes != bytes => return Err(format!("passed, but changed to {}", hex(&run.bytes))),
+            Outcome::Drop(reason) if !counted.contains(&reason) => return Err(format!("{reason:?} is not counted")),
+            _ if counted.len() > 8 => return Err(format!("one packet, but counted are {counted:?}")),
+            _ => {}
+        }
+        if run.bytes != bytes {
+            let next = if run.outcome == Outcome::Deliver && hook == Hook::Ingress { Hook::Egress } else { hook };
+            self.remember(Remembered { bytes: bytes.to_vec(), ifindex, hook, next });
+            self.remember(Remembered { bytes: run.bytes.clone(), ifindex, hook, next });
+        } else if run.outcome != Outcome::Pass || self.remembered.len() < REMEMBERED {
+            self.remember(Remembered { bytes: bytes.to_vec(), ifindex, hook, next: hook });
+        }
+        Ok(run)
+    }
+
+    fn remember(&mut self, new: Remembered) {
+        self.remembered.truncate(REMEMBERED - 1);
+        self.remembered.push_front(new);
+    }
+}
+
+/// Whether the kernel refuses to run tc programs on a frame: it wants whole IP headers (since 6.18), or anything at all behind
+/// the Ethernet header.
+fn is_refused(frame: &[u8]) -> bool {
+    let least = match frame.get(12..14) {
+        Some([0x08, 0x00]) => 34,
+        Some([0x86, 0xdd]) => 54,
+        _ => 15,
+    };
+    frame.len() < least
+}
+
+/// Gives a selection a table of some of the backends of its family.
+fn table(oracle: &mut Oracle, index: u32, service: u32, backends: &[usize]) {
+    let all = BACKENDS[usize::from(service >= SIX)];
+    let ids: Vec<_> = backends
+        .iter()
+        .map(|at| {
+            let id = FIRST_BACKEND + service * ROOM + *at as u32;
+            let (addr, port) = all[*at];
+            oracle.set_backend(id, service, &SocketAddr::new(addr, port).to_string());
+            id
+        })
+        .collect();
+    // Tables that nothing points to any more are written over, as there are many.
+    if oracle.next_row > 3_000 {
+        oracle.next_row = 0;
+    }
+    oracle.set_selection(index, &ids);
+}
+
+fn forget(oracle: &mut Oracle, talk: &Talk) {
+    let (sport, dport) = (Be16::from_host(talk.sport), Be16::from_host(talk.dport));
+    for table in [Table::Established, Table::Embryo] {
+        match (talk.src, talk.dst) {
+            (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) => {
+                let (src, dst) = (src.octets(), dst.octets());
+                oracle.remove_flow_v4(table, &Tuple { src, dst, sport, dport, proto: talk.proto, pad: [0; 3] });
+            }
+            (std::net::IpAddr::V6(src), std::net::IpAddr::V6(dst)) => {
+                let (src, dst) = (src.octets(), dst.octets());
+                oracle.remove_flow_v6(table, &Tuple { src, dst, sport, dport, proto: talk.proto, pad: [0; 3] });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Fills the established tables with connections of others.
+fn crowd(oracle: &mut Oracle, room: u32) {
+    let wanted = FLOWS.saturating_sub(room) as usize;
+    for number in 0..FLOWS {
+        let port = Be16::from_host(number as u16);
+        if oracle.memory.v4.flows.len() < wanted {
+            let key = Tuple { src: [10, 0, 0, 1], dst: [10, 0, 0, 2], sport: port, proto: 99, ..Tuple::default() };
+            oracle.set_flow_v4(&key, &Flow { flags: flow_flags::EGRESS, ..Flow::default() });
+        }
+        if oracle.memory.v6.flows.len() < wanted {
+            let key = Tuple { src: [1; 16], dst: [2; 16], sport: port, proto: 99, ..Tuple::default() };
+            oracle.set_flow_v6(&key, &Flow { flags: flow_flags::EGRESS, ..Flow::default() });
+        }
+    }
+}
