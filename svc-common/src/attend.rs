@@ -10,6 +10,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::Parsed,
     reason::Reason,
+    wire::{ETH_LEN, TcpHeader, UdpHeader},
 };
 
 /// What to do with a packet whose flow needed attention.
@@ -31,13 +32,14 @@ pub enum Attended {
 /// stays short.
 #[inline(never)]
 pub fn attend<F: Family, P: Packet, E: Env<F>>(
-    pkt: &P,
+    pkt: &mut P,
     env: &mut E,
     scratch: &mut Scratch<F::Addr>,
     table: Table,
 ) -> Attended {
     let Scratch { parsed, config, now, flow, partner, partner_key, .. } = scratch;
     let key = &parsed.tuple;
+    let own = pkt.ifindex();
     match env.lookup_flow(table, key) {
         Some(stored) => *flow = *stored,
         None => return Attended::Decide,
@@ -57,19 +59,19 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         }
     }
 
-    if flow.flags & flow_flags::SNAT != 0 {
-        let route = env.route(&flow.src, &flow.dst, key.proto, pkt.ifindex());
+    if flow.flags & flow_flags::FORWARD != 0 {
+        let route = env.route(&flow.src, &flow.dst, key.proto, own);
         let Route::Via(hop) = route else {
             if matches!(P::HOOK, Hook::Xdp) {
                 return Attended::Pass;
             }
             return Attended::Drop(Reason::NoNextHop);
         };
-        flow::set_next_hop(flow, route, env.lookup_device(hop.ifindex), pkt.ifindex());
+        flow::set_next_hop(flow, route, env.lookup_device(hop.ifindex), own);
         if hop.is_resolved() {
             flow.epoch = config.epoch;
         }
-        if matches!(P::HOOK, Hook::Xdp) && !is_sendable::<P, F>(flow, parsed, pkt.ifindex()) {
+        if matches!(P::HOOK, Hook::Xdp) && !is_sendable::<P, F>(pkt, flow, parsed, own) {
             // tc has other means, and does the rest of this.
             return Attended::Pass;
         }
@@ -171,7 +173,12 @@ fn promote<F: Family, E: Env<F>>(
 
 /// Whether this hook can send the packet with what the flow knows.
 #[inline(always)]
-pub fn is_sendable<P: Packet, F: Family>(flow: &Flow<F::Addr>, parsed: &Parsed<F::Addr>, own: u32) -> bool {
+pub fn is_sendable<P: Packet, F: Family>(
+    pkt: &mut P,
+    flow: &Flow<F::Addr>,
+    parsed: &Parsed<F::Addr>,
+    own: u32,
+) -> bool {
     let resolved = flow.flags & flow_flags::HOP_RESOLVED != 0;
     match P::HOOK {
         Hook::Xdp => {
@@ -180,7 +187,33 @@ pub fn is_sendable<P: Packet, F: Family>(flow: &Flow<F::Addr>, parsed: &Parsed<F
                 && parsed.len_bytes <= u32::from(flow.mtu)
                 && parsed.ttl > 1
         }
-        Hook::Ingress => flow.flags & flow_flags::SNAT == 0 || (resolved && parsed.ttl > 1),
+        Hook::Ingress => {
+            flow.flags & flow_flags::FORWARD == 0 || (resolved && parsed.ttl > 1 && fits::<P, F>(pkt, flow, parsed))
+        }
         Hook::Egress => true,
     }
+}
+
+/// Whether the packet, or each that an aggregate is cut into, fits through the next hop's device (B09).
+#[inline(always)]
+pub fn fits<P: Packet, F: Family>(pkt: &mut P, flow: &Flow<F::Addr>, parsed: &Parsed<F::Addr>) -> bool {
+    let mtu = u32::from(flow.mtu);
+    if parsed.len_bytes <= mtu || mtu == 0 {
+        return true;
+    }
+    let payload = pkt.segment_payload();
+    if payload == 0 {
+        return false;
+    }
+    // At most 14 + 60; the mask tells the verifier where `parsed` comes from a map.
+    let l4 = parsed.l4 & 0x7f;
+    let transport = if parsed.tuple.proto == proto::TCP {
+        match pkt.header_mut::<TcpHeader>(l4 as usize) {
+            Ok(tcp) => u32::from(tcp.data_offset >> 4) * 4,
+            Err(_) => return false,
+        }
+    } else {
+        size_of::<UdpHeader>() as u32
+    };
+    l4 - ETH_LEN as u32 + transport + payload <= mtu
 }

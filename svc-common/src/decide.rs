@@ -1,10 +1,11 @@
 //! The first packet of a connection: frontend, selection, backend, source NAT, record.
 
 use crate::{
+    attend::is_sendable,
     env::{Env, InsertError, Route, Table},
     family::{Family, finish, mix_word},
     flow,
-    maps::{Flow, FrontendKey, Scratch, Selection, Tuple, device_class, flow_flags},
+    maps::{Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, flow_flags},
     packet::{Hook, Packet},
     reason::Reason,
     snat,
@@ -53,41 +54,59 @@ pub fn choose<F: Family, E: Env<F>>(env: &mut E, selection: u32, hash: u32) -> R
 enum Path {
     /// The stack forwards or delivers it; the client's address stays.
     Stack,
-    /// Our programs send it.
+    /// Our programs send it; the client's address stays.
+    Forward,
+    /// Our programs send it; it gets an address of this node.
     SourceNat,
 }
 
-/// Decides whether the source has to be translated: for clients outside whose backend is not on this node, so that
-/// the answer comes back here (B28), and for a pod that reaches itself (B32). If so, the flow gets the next hop and
-/// the address that the node itself would use there.
+/// Where a new connection comes from and where it goes, as far as the path depends on it.
+struct Ends {
+    /// The device that it comes in through.
+    own: u32,
+    /// Whether that is no pod's.
+    external: bool,
+    /// Whether our programs may forward both of its directions.
+    fast: bool,
+}
+
+/// Decides how the connection is forwarded.
+///
+/// The source has to be translated for clients outside whose backend is not on this node, so that the answer comes back
+/// here (B28), and for a pod that reaches itself (B32). If so, the flow gets the address that the node itself would use
+/// there. Every other connection is forwarded past the stack where that is known to work for both directions: what comes
+/// in through a device with [`device_flags::FAST`] is answered through one. Where our programs forward, the flow gets the
+/// next hop.
 #[inline(always)]
 fn path<F: Family, E: Env<F>>(
     env: &mut E,
     flow: &mut Flow<F::Addr>,
     key: &Tuple<F::Addr>,
-    external: bool,
-    own: u32,
+    Ends { own, external, fast }: Ends,
 ) -> Result<Path, Reason> {
     let hairpin = flow.dst == key.src;
-    if !external && !hairpin {
+    if !external && !hairpin && !fast {
         return Ok(Path::Stack);
     }
     let route = env.route(&key.src, &flow.dst, key.proto, own);
     let Route::Via(hop) = route else {
         return Ok(Path::Stack);
     };
-    let Some(egress) = env.lookup_device(hop.ifindex) else {
-        return Err(Reason::UnmanagedDevice);
-    };
-    if !hairpin {
-        match egress.class {
-            device_class::WORKLOAD => return Ok(Path::Stack),
-            device_class::OTHER => return Err(Reason::UnmanagedDevice),
-            _ => {}
+    let egress = env.lookup_device(hop.ifindex);
+    let (class, flags) = egress.map_or((device_class::OTHER, 0), |egress| (egress.class, egress.flags));
+    if !hairpin && (!external || class == device_class::WORKLOAD) {
+        if !fast || flags & device_flags::FAST == 0 {
+            return Ok(Path::Stack);
         }
+        flow.flags |= flow_flags::FORWARD;
+        flow::set_next_hop(flow, route, egress, own);
+        return Ok(Path::Forward);
     }
-    flow.flags |= flow_flags::SNAT;
-    flow::set_next_hop(flow, route, Some(egress), own);
+    if class == device_class::OTHER && (!hairpin || egress.is_none()) {
+        return Err(Reason::UnmanagedDevice);
+    }
+    flow.flags |= flow_flags::FORWARD;
+    flow::set_next_hop(flow, route, egress, own);
     // The device may have several addresses, of which the next hop can answer some, or none of its own.
     let mut source = env.source();
     if source == F::Addr::default()
@@ -104,7 +123,7 @@ fn path<F: Family, E: Env<F>>(
 
 /// Decides and records. On [`Decision::Recorded`] the forward flow is in `scratch.flow`.
 #[inline(never)]
-pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Decision {
+pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Decision {
     if matches!(P::HOOK, Hook::Egress) {
         return Decision::Pass;
     }
@@ -119,7 +138,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
         return Decision::Pass;
     };
     let (service, external_selection, internal_selection) = (frontend.service, frontend.external, frontend.internal);
-    let Some(class) = env.lookup_device(own).map(|device| device.class) else {
+    let Some((class, own_flags)) = env.lookup_device(own).map(|device| (device.class, device.flags)) else {
         return Decision::Pass;
     };
     let external = class != device_class::WORKLOAD;
@@ -133,34 +152,33 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &m
         Err(Reason::NoEndpoint) => return Decision::Reject,
         Err(reason) => return Decision::Drop(reason),
     };
-    match env.lookup_backend(id) {
+    let in_cluster = match env.lookup_backend(id) {
         Some(backend) if backend.service == service => {
             flow::init::<F>(flow, key, (&key.src, key.sport), (&backend.addr, backend.port), 0);
+            backend.flags & backend_flags::IN_CLUSTER != 0
         }
         _ => return Decision::Drop(Reason::BackendGone),
-    }
+    };
     flow.service = service;
     flow.backend = id;
     flow.seen_s = *now;
     flow.packets = 1;
     flow.bytes = u64::from(parsed.len_bytes);
     flow.epoch = config.epoch;
-    let path = match path::<F, E>(env, flow, key, external, own) {
+    let fast = in_cluster && own_flags & device_flags::FAST != 0;
+    let path = match path::<F, E>(env, flow, key, Ends { own, external, fast }) {
         Ok(path) => path,
         Err(reason) => return Decision::Drop(reason),
     };
-    if path == Path::SourceNat && flow.flags & flow_flags::HOP_RESOLVED == 0 {
+    if path != Path::Stack && flow.flags & flow_flags::HOP_RESOLVED == 0 {
         // The next packet asks again.
         flow.epoch = 0;
     }
-    if matches!(P::HOOK, Hook::Xdp) {
+    if matches!(P::HOOK, Hook::Xdp) && (path == Path::Stack || !is_sendable::<P, F>(pkt, flow, parsed, own)) {
         // What XDP cannot send is decided at tc.
-        let sendable = flow_flags::SNAT | flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
-        if flow.flags & sendable != sendable {
-            return Decision::Pass;
-        }
+        return Decision::Pass;
     }
-    let has_port = path == Path::Stack && keep_port::<F, E>(env, scratch);
+    let has_port = path != Path::SourceNat && keep_port::<F, E>(env, scratch);
     if !has_port && let Err(reason) = snat::search::<F, E>(env, scratch, hash) {
         return Decision::Drop(reason);
     }
@@ -181,7 +199,9 @@ fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) {
     let answer = parsed.tuple.reverse();
     for table in [Table::Established, Table::Embryo] {
         let Some(reverse) = env.lookup_flow(table, &answer) else { continue };
-        if reverse.flags & flow_flags::EGRESS == 0 || !flow::is_finished(reverse.state) {
+        // Behind a translated source is another client.
+        let own = reverse.flags & flow_flags::REVERSE != 0 && reverse.dst == answer.dst;
+        if !own || !flow::is_finished(reverse.state) {
             return;
         }
         *partner_key = flow::partner_key(reverse, answer.proto);

@@ -4,7 +4,7 @@ use crate::{
     csum,
     env::{NextHop, Route},
     family::Family,
-    maps::{Device, Flow, Tuple, device_flags, flow_flags, flow_state},
+    maps::{Device, Flow, Tuple, device_class, device_flags, flow_flags, flow_state},
     net::{Be16, proto},
     wire::tcp_flags,
 };
@@ -13,7 +13,7 @@ use crate::{
 pub const STATEFUL: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 
 /// The bits of [`Flow::flags`] that describe the next hop.
-const HOP: u8 = flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
+const HOP: u8 = flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP | flow_flags::HOP_PEER;
 
 /// Makes `flow` turn packets with tuple `old` into packets from `src` to `dst`. It has not seen any, and its epoch is
 /// never the current one, so that its first packet finds the next hop.
@@ -63,13 +63,13 @@ pub fn partner_key<A: Copy>(flow: &Flow<A>, proto: u8) -> Tuple<A> {
 
 /// The flags of the partner of a flow with `flags`.
 ///
-/// Without source NAT the reverse flow applies where packets leave towards the client: between the two hooks the
-/// stack sees client and backend on both ways. With source NAT it applies where they come in.
+/// Where the stack forwards, the reverse flow applies where packets leave towards the client: between the two hooks the
+/// stack sees client and backend on both ways. Where our programs forward, it applies where they come in.
 #[inline(always)]
 pub const fn partner_flags(flags: u8) -> u8 {
-    let snat = flags & flow_flags::SNAT;
+    let forward = flags & flow_flags::FORWARD;
     let reverse = !flags & flow_flags::REVERSE;
-    if reverse != 0 && snat == 0 { reverse | flow_flags::EGRESS } else { reverse | snat }
+    if reverse != 0 && forward == 0 { reverse | flow_flags::EGRESS } else { reverse | forward }
 }
 
 /// Makes `partner` and `partner_key` the other direction of the flow with key `key`.
@@ -147,6 +147,9 @@ pub fn set_next_hop<A>(flow: &mut Flow<A>, route: Route, egress: Option<&Device>
         if hop.ifindex == own || egress.flags & device_flags::XDP_TARGET != 0 {
             flow.flags |= flow_flags::HOP_XDP;
         }
+        if hop.is_resolved() && egress.class == device_class::WORKLOAD && egress.flags & device_flags::FAST != 0 {
+            flow.flags |= flow_flags::HOP_PEER;
+        }
     }
 }
 
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
     use crate::family::V4;
 
-    const SNAT: u8 = flow_flags::SNAT;
+    const FORWARD: u8 = flow_flags::FORWARD;
     const REVERSE: u8 = flow_flags::REVERSE;
     const EGRESS: u8 = flow_flags::EGRESS;
 
@@ -189,14 +192,14 @@ mod tests {
     #[test]
     fn b21_the_partner_of_the_partner_is_the_flow_itself() {
         let key = tuple([192, 0, 2, 1], 40_000, [10, 96, 0, 1], 80);
-        for (flags, state) in [(0, flow_state::FIN), (SNAT, flow_state::ESTABLISHED), (0, flow_state::RST)] {
+        for (flags, state) in [(0, flow_state::FIN), (FORWARD, flow_state::ESTABLISHED), (0, flow_state::RST)] {
             let mut flow = Flow::default();
             let backend = (&[10, 244, 0, 5], Be16::from_host(8080));
             init::<V4>(&mut flow, &key, (&key.src, key.sport), backend, flags);
             (flow.service, flow.backend, flow.seen_s, flow.state) = (7, 9, 100, state);
             let (mut reverse, mut reverse_key) = (Flow::default(), Tuple::default());
             init_partner::<V4>(&mut reverse, &mut reverse_key, &key, &flow);
-            assert_eq!(reverse.flags, if flags == 0 { REVERSE | EGRESS } else { REVERSE | SNAT });
+            assert_eq!(reverse.flags, if flags == 0 { REVERSE | EGRESS } else { REVERSE | FORWARD });
             assert_eq!(reverse_key, tuple([10, 244, 0, 5], 8080, [192, 0, 2, 1], 40_000));
             let (mut again, mut again_key) = (Flow::default(), Tuple::default());
             init_partner::<V4>(&mut again, &mut again_key, &reverse_key, &reverse);

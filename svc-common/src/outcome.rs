@@ -13,6 +13,8 @@ pub enum Outcome {
     Send(u32),
     /// Translated: send it out of this device, whose neighbour the kernel finds.
     Resolve(u32),
+    /// Translated, the pod's addresses written: put it into the other end of this device.
+    Peer(u32),
     /// For us, but it ends here; counted.
     Drop(Reason),
     /// Untouched so far: the stage goes on with it.
@@ -33,6 +35,7 @@ impl Packed {
     pub(crate) const RESOLVE: u64 = 3;
     const DROP: u64 = 4;
     const CONTINUE: u64 = 5;
+    pub(crate) const PEER: u64 = 6;
 
     #[inline(always)]
     pub(crate) const fn to_stage(stage: Stage) -> Self {
@@ -57,6 +60,7 @@ impl Packed {
             1 => Outcome::Deliver,
             Self::SEND => Outcome::Send(value),
             Self::RESOLVE => Outcome::Resolve(value),
+            Self::PEER => Outcome::Peer(value),
             Self::DROP => Outcome::Drop(Reason::from_index(value as u8)),
             Self::CONTINUE => Outcome::Continue(match value {
                 0 => Stage::Rare,

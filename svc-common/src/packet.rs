@@ -72,6 +72,9 @@ pub trait Packet {
     /// Whether the packet is an aggregate that is cut into segments before it is sent (GSO).
     fn is_aggregate(&self) -> bool;
 
+    /// Bytes of payload of each packet that an aggregate is cut into; zero for anything else.
+    fn segment_payload(&self) -> u32;
+
     /// Cuts the frame, or lengthens it by bytes without meaning, at its end. For the answers that a stage makes.
     ///
     /// # Errors
@@ -116,14 +119,22 @@ mod host {
         words: Vec<u64>,
         len: usize,
         ifindex: u32,
+        segment_payload: u32,
     }
 
     impl<const H: u8> Frame<H> {
         /// A frame that came in through `ifindex`.
         pub fn new(bytes: &[u8], ifindex: u32) -> Self {
-            let mut frame = Self { words: vec![0; (bytes.len() + 2).div_ceil(8)], len: bytes.len(), ifindex };
+            let mut frame =
+                Self { words: vec![0; (bytes.len() + 2).div_ceil(8)], len: bytes.len(), ifindex, segment_payload: 0 };
             frame.bytes_mut().copy_from_slice(bytes);
             frame
+        }
+
+        /// The same frame as an aggregate of packets with so many bytes of payload; zero makes it a single one.
+        pub fn aggregate(mut self, segment_payload: u32) -> Self {
+            self.segment_payload = segment_payload;
+            self
         }
 
         /// The frame as it is.
@@ -133,7 +144,7 @@ mod host {
         }
 
         fn replace(&mut self, bytes: &[u8]) {
-            *self = Self::new(bytes, self.ifindex);
+            *self = Self::new(bytes, self.ifindex).aggregate(self.segment_payload);
         }
 
         fn bytes_mut(&mut self) -> &mut [u8] {
@@ -171,7 +182,11 @@ mod host {
         }
 
         fn is_aggregate(&self) -> bool {
-            false
+            self.segment_payload != 0
+        }
+
+        fn segment_payload(&self) -> u32 {
+            self.segment_payload
         }
 
         fn set_len(&mut self, bytes: usize) -> Result<(), Reason> {

@@ -1,7 +1,7 @@
 //! The four steps of a packet: parse, replay or decide, rewrite, verdict.
 
 use crate::{
-    attend::{Attended, attend, is_sendable},
+    attend::{Attended, attend, fits, is_sendable},
     decide::{Decision, decide},
     env::{Env, Table},
     family::Family,
@@ -64,7 +64,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
             && flow.seen_s == now
             && parsed.tcp_flags & flow::STATEFUL == 0
             && flow.state & flow_state::RST == 0;
-        if ordinary && is_sendable::<P, F>(flow, parsed, own) {
+        if ordinary && is_sendable::<P, F>(pkt, flow, parsed, own) {
             // Two CPUs may lose a count here; it is not worth an atomic operation per packet.
             flow.packets = flow.packets.wrapping_add(1);
             flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
@@ -102,9 +102,12 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
         },
     }
     let (parsed, flow) = (&scratch.parsed, &scratch.flow);
-    if flow.flags & flow_flags::SNAT != 0 && parsed.ttl <= 1 {
+    if flow.flags & flow_flags::FORWARD != 0 && parsed.ttl <= 1 {
         env.count(Reason::TtlExceeded);
         return Packed::PASS;
+    }
+    if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
+        return to_stage::<PARTIAL>(Stage::TooBig);
     }
     let sent = send::<P, F>(pkt, parsed, flow);
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
@@ -118,11 +121,11 @@ fn drop_counted<F: Family, E: Env<F>>(env: &mut E, reason: Reason) -> Packed {
     Packed::drop(reason)
 }
 
-/// Whether a flow applies at this hook. XDP leaves alone what the stack forwards.
+/// Whether a flow applies at this hook. XDP leaves alone what the stack forwards, and what ends in a pod of this node.
 #[inline(always)]
 fn applies<P: Packet>(flags: u8) -> bool {
     match P::HOOK {
-        Hook::Xdp => flags & flow_flags::SNAT != 0,
+        Hook::Xdp => flags & (flow_flags::FORWARD | flow_flags::HOP_PEER) == flow_flags::FORWARD,
         Hook::Ingress => flags & flow_flags::EGRESS == 0,
         Hook::Egress => flags & flow_flags::EGRESS != 0,
     }
@@ -135,8 +138,10 @@ fn applies<P: Packet>(flags: u8) -> bool {
 #[inline(always)]
 fn send<P: Packet, F: Family>(pkt: &mut P, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<Packed, Reason> {
     rewrite::<F>(pkt, parsed, flow)?;
-    Ok(if flow.flags & flow_flags::SNAT == 0 {
+    Ok(if flow.flags & flow_flags::FORWARD == 0 {
         Packed::DELIVER
+    } else if flow.flags & flow_flags::HOP_PEER != 0 && !matches!(P::HOOK, Hook::Xdp) {
+        Packed::to_device(Packed::PEER, flow.ifindex)
     } else if flow.flags & flow_flags::HOP_RESOLVED != 0 {
         Packed::to_device(Packed::SEND, flow.ifindex)
     } else {

@@ -15,14 +15,13 @@ const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header in bytes.
 const UDP_CHECKSUM: usize = 6;
 
-/// Translates a packet. With source NAT our programs forward it: one less TTL, and the next hop's addresses if they
-/// are resolved.
+/// Translates a packet. What our programs forward gets one less TTL, and the next hop's addresses if they are resolved.
 ///
 /// # Errors
 /// [`Reason::Malformed`] if the frame ends before its headers, which parsing has excluded.
 #[inline(always)]
 pub fn rewrite<F: Family>(pkt: &mut impl Packet, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<(), Reason> {
-    F::rewrite(pkt, &flow.src, &flow.dst, flow.addr_delta, flow.flags & flow_flags::SNAT != 0)?;
+    F::rewrite(pkt, &flow.src, &flow.dst, flow.addr_delta, flow.flags & flow_flags::FORWARD != 0)?;
     // At most 14 + 60; the mask tells the verifier where `parsed` comes from a map.
     let l4 = (parsed.l4 & 0x7f) as usize;
     *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };

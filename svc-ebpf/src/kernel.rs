@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::{bpf_fib_lookup, bpf_jiffies64, bpf_redirect, bpf_redirect_neigh},
+    helpers::{bpf_fib_lookup, bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
 };
 use svc_common::{
     env::{NextHop, Route},
@@ -124,6 +124,13 @@ pub fn xdp_redirect(ifindex: u32, transmit: bool) -> u32 {
 pub fn redirect(ifindex: u32) -> i32 {
     // SAFETY: no pointers.
     unsafe { bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Puts a packet into the other end of a device, in another network namespace. From tc ingress only.
+#[inline(always)]
+pub fn redirect_peer(ifindex: u32) -> i32 {
+    // SAFETY: no pointers.
+    unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
 }
 
 /// Sends a packet out of a device; the kernel finds the neighbour and waits for it if it has to.

@@ -87,6 +87,11 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn segment_payload(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
     fn set_len(&mut self, bytes: usize) -> Result<(), Reason> {
         let delta = bytes as i32 - self.len_bytes() as i32;
         // SAFETY: the context is valid.
@@ -233,6 +238,12 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
     fn is_aggregate(&self) -> bool {
         // SAFETY: the context is valid for the program's run.
         unsafe { (*self.skb()).gso_segs > 1 }
+    }
+
+    #[inline(always)]
+    fn segment_payload(&self) -> u32 {
+        // SAFETY: the context is valid for the program's run.
+        unsafe { (*self.skb()).gso_size }
     }
 
     #[inline(always)]

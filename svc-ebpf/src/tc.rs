@@ -33,6 +33,7 @@ pub fn run<S: Step, const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
     match outcome {
         Outcome::Pass | Outcome::Deliver => TC_ACT_UNSPEC,
         Outcome::Send(ifindex) => kernel::redirect(ifindex),
+        Outcome::Peer(ifindex) => kernel::redirect_peer(ifindex),
         Outcome::Resolve(ifindex) => kernel::redirect_neigh(ifindex),
         Outcome::Drop(_) => TC_ACT_SHOT,
         Outcome::Continue(stage) => {

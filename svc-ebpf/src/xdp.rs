@@ -42,7 +42,7 @@ pub fn run<S: Step, const VETH: bool>(ctx: XdpContext) -> u32 {
     };
     match outcome {
         // At XDP nothing is resolved by the stack: such packets pass untouched and tc translates them.
-        Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) => xdp_action::XDP_PASS,
+        Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) | Outcome::Peer(_) => xdp_action::XDP_PASS,
         // Frames that veth is told to transmit lie in its ring until something else wakes the peer, unless the peer has
         // an XDP program of its own; redirected ones wake it themselves.
         Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, !VETH && ifindex == pkt.ifindex()),

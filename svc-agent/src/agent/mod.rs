@@ -137,7 +137,7 @@ impl Agent {
         let sweeper = Sweeper { tables: Tables::open(&maps)?, clock: clocks.1, published: published.clone() };
         let links = Links::new(programs);
         let follower = Follower {
-            devices: Devices::new(config.devices.clone(), config.xdp_mode, links, &maps, epoch.clone())?,
+            devices: Devices::new(config, links, &maps, epoch.clone())?,
             netlink: Netlink::connect()?,
             pins,
             maps,

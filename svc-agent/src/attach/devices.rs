@@ -17,13 +17,14 @@ use super::pins::PinDir;
 use super::table::{Entry, entries, node_addresses};
 use super::xdp;
 use crate::apply::kernel::Epoch;
-use crate::config::XdpMode;
+use crate::config::{Config, Forwarding, XdpMode};
 use crate::sys::ethtool;
 
 /// The devices of this node, as far as they concern the datapath.
 pub struct Devices {
     patterns: Patterns,
     xdp_mode: XdpMode,
+    forwarding: Forwarding,
     links: Links,
     map: BpfHashMap<MapData, u32, Device>,
     /// What is in the map.
@@ -39,10 +40,20 @@ impl Devices {
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn new(patterns: Patterns, xdp_mode: XdpMode, links: Links, maps: &Maps, epoch: Epoch) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, links: Links, maps: &Maps, epoch: Epoch) -> anyhow::Result<Self> {
         let map: BpfHashMap<_, u32, Device> = BpfHashMap::try_from(maps.map(&spec::DEVICES)?)?;
         let written = map.iter().collect::<Result<_, _>>().context("cannot read `DEVICES`")?;
-        Ok(Self { patterns, xdp_mode, links, map, written, epoch, entries: BTreeMap::new(), missing: None })
+        Ok(Self {
+            patterns: config.devices.clone(),
+            xdp_mode: config.xdp_mode,
+            forwarding: config.forwarding,
+            links,
+            map,
+            written,
+            epoch,
+            entries: BTreeMap::new(),
+            missing: None,
+        })
     }
 
     /// Asks the kernel for everything and brings map and programs in line with it. With `attach` false, nothing is
@@ -53,7 +64,7 @@ impl Devices {
     /// others are served, and [`Self::entries`] and [`Self::missing`] tell.
     pub async fn sync(&mut self, netlink: &Netlink, pins: &PinDir, attach: bool) -> anyhow::Result<()> {
         let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
-        let mut entries = entries(links, &addresses, &self.patterns);
+        let mut entries = entries(links, &addresses, &self.patterns, self.forwarding);
         for (index, entry) in &mut entries {
             if let Some(known) = self.entries.get(index) {
                 entry.xdp = known.xdp.clone();

@@ -56,6 +56,10 @@ pub struct Link {
     pub kind: Option<String>,
     /// What it is a port of, if that is the one that has addresses: `bond` or `team`.
     pub port_of: Option<String>,
+    /// Whether it has any master: a bond, a bridge, a VRF.
+    pub enslaved: bool,
+    /// Whether what it is connected with is in another network namespace: the other end of a veth.
+    pub peer_elsewhere: bool,
     /// The hardware behind it.
     pub parent: Option<String>,
     /// The XDP program on it.
@@ -228,6 +232,8 @@ fn link(message: &LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(master) => link.enslaved = *master != 0,
+            LinkAttribute::LinkNetNsId(_) => link.peer_elsewhere = true,
             LinkAttribute::Address(bytes) => link.mac = mac(bytes).unwrap_or_default(),
             LinkAttribute::ParentDevName(name) => link.parent = Some(name.clone()),
             LinkAttribute::LinkInfo(infos) => {

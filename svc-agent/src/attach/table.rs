@@ -9,6 +9,7 @@ use super::classes::{Class, Patterns};
 use super::links::{TcState, XdpState};
 use super::netlink::{Address, Link};
 use super::xdp::Place;
+use crate::config::Forwarding;
 
 /// A device with its class and addresses.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Entry {
     pub link: Link,
     /// What it faces.
     pub class: Class,
+    /// How packets are to be forwarded.
+    pub forwarding: Forwarding,
     /// Its addresses, in the kernel's order.
     pub addresses: Vec<Address>,
     /// What stands in for an address that it does not have itself: the node's first of each family.
@@ -51,15 +54,31 @@ impl Entry {
             return None;
         }
         let target = self.class == Class::Uplink && self.xdp.place == Some(Place::Native);
+        let flags = [(target, device_flags::XDP_TARGET), (self.fast(), device_flags::FAST)];
         Some(Device {
             class: self.class.number(),
-            flags: if target { device_flags::XDP_TARGET } else { 0 },
+            flags: flags.iter().filter(|(holds, _)| *holds).fold(0, |flags, (_, flag)| flags | flag),
             mtu: u16::try_from(self.link.mtu).unwrap_or(u16::MAX),
             mac: self.link.mac,
             pad: [0; 2],
             v4: v4.map_or([0; 4], |addr| if let IpAddr::V4(addr) = addr { addr.octets() } else { [0; 4] }),
             v6: v6.map_or([0; 16], |addr| if let IpAddr::V6(addr) = addr { addr.octets() } else { [0; 16] }),
         })
+    }
+
+    /// Whether the programs forward connections from and to it past the stack.
+    fn fast(&self) -> bool {
+        self.forwarding == Forwarding::Fast
+            && self.managed()
+            && match self.class {
+                Class::Uplink | Class::Overlay => true,
+                // Behind a bridge is more than one pod, and only the bridge knows which is where.
+                Class::Workload => {
+                    let has_peer = matches!(self.link.kind.as_deref(), Some("veth" | "netkit"));
+                    has_peer && self.link.peer_elsewhere && !self.link.enslaved
+                }
+                Class::Other => false,
+            }
     }
 
     /// The address from which connections leave here, where the kernel does not tell (before 6.7).
@@ -78,7 +97,12 @@ const fn fit(address: &Address) -> bool {
 }
 
 /// Puts devices and addresses together.
-pub fn entries(links: Vec<Link>, addresses: &[Address], patterns: &Patterns) -> BTreeMap<u32, Entry> {
+pub fn entries(
+    links: Vec<Link>,
+    addresses: &[Address],
+    patterns: &Patterns,
+    forwarding: Forwarding,
+) -> BTreeMap<u32, Entry> {
     let mut by_device: BTreeMap<u32, Vec<Address>> = BTreeMap::new();
     for address in addresses {
         by_device.entry(address.ifindex).or_default().push(*address);
@@ -88,6 +112,7 @@ pub fn entries(links: Vec<Link>, addresses: &[Address], patterns: &Patterns) -> 
         .map(|link| {
             let entry = Entry {
                 class: patterns.class(&link.name),
+                forwarding,
                 addresses: by_device.remove(&link.index).unwrap_or_default(),
                 stand_in: Vec::new(),
                 xdp: XdpState::default(),
@@ -169,7 +194,7 @@ mod tests {
     }
 
     fn build(links: &[Link], addresses: &[Address]) -> BTreeMap<u32, Entry> {
-        entries(links.to_vec(), addresses, &patterns("eth*", "veth*", "vxlan*"))
+        entries(links.to_vec(), addresses, &patterns("eth*", "veth*", "vxlan*"), Forwarding::Kernel)
     }
 
     #[test]
@@ -230,6 +255,24 @@ mod tests {
         assert_eq!(entry.value().unwrap().flags, 0);
         entry.xdp.place = Some(Place::Native);
         assert_eq!(entry.value().unwrap().flags, device_flags::XDP_TARGET);
+    }
+
+    #[test]
+    fn packets_go_past_the_stack_only_where_both_ends_of_a_device_are_known() {
+        let veth = Link { kind: Some("veth".into()), peer_elsewhere: true, ..link(3, "veth1") };
+        let links = [
+            link(2, "eth0"),
+            link(7, "vxlan0"),
+            veth.clone(),
+            Link { index: 4, peer_elsewhere: false, ..veth.clone() },
+            Link { index: 5, enslaved: true, ..veth.clone() },
+            Link { index: 6, kind: Some("bridge".into()), ..veth },
+        ];
+        for (forwarding, expected) in [(Forwarding::Fast, vec![2, 3, 7]), (Forwarding::Kernel, vec![])] {
+            let table = entries(links.to_vec(), &[], &patterns("eth*", "veth*", "vxlan*"), forwarding);
+            let fast = table.iter().filter(|(_, entry)| entry.value().unwrap().flags & device_flags::FAST != 0);
+            assert_eq!(fast.map(|(index, _)| *index).collect::<Vec<_>>(), expected, "{forwarding:?}");
+        }
     }
 
     #[test]

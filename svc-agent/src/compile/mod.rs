@@ -149,6 +149,7 @@ fn flags_of(backend: &Backend) -> u16 {
         (backend.serving, backend_flags::SERVING),
         (backend.terminating, backend_flags::TERMINATING),
         (backend.local, backend_flags::LOCAL),
+        (backend.node.is_some(), backend_flags::IN_CLUSTER),
     ];
     states.iter().filter(|(holds, _)| *holds).fold(backend_flags::PRESENT, |flags, (_, flag)| flags | flag)
 }

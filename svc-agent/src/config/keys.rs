@@ -67,6 +67,8 @@ keys! {
         "Tunnels to other nodes: shell globs, comma separated";
     XDP_MODE: "xdp-mode", "MODE", Some("auto"),
         "XDP on uplinks: auto, native, generic or off";
+    FORWARDING: "forwarding", "WAY", Some("fast"),
+        "How translated packets reach pods and other nodes: fast (past the stack, where that is possible) or kernel";
     PIN_DIR: "pin-dir", "DIR", Some("/sys/fs/bpf/svc-agent"),
         "Directory in a BPF file system where maps and links outlive the agent";
     SOCKET: "socket", "PATH", Some("/run/svc-agent/control.sock"),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use ipnet::IpNet;
 
-pub use value::{PortRange, XdpMode};
+pub use value::{Forwarding, PortRange, XdpMode};
 
 use crate::attach::classes::Patterns;
 use keys::{Key, Values};
@@ -26,6 +26,8 @@ pub struct Config {
     pub devices: Patterns,
     /// How XDP is attached.
     pub xdp_mode: XdpMode,
+    /// How translated packets are forwarded.
+    pub forwarding: Forwarding,
     /// Directory of the pins.
     pub pin_dir: PathBuf,
     /// Path of the control socket.
@@ -101,6 +103,7 @@ impl Config {
                 value::patterns(values, &keys::OVERLAYS)?,
             ),
             xdp_mode: value::parse(values, &keys::XDP_MODE)?,
+            forwarding: value::parse(values, &keys::FORWARDING)?,
             pin_dir: pin_dir(values)?,
             socket: value::absolute(values, &keys::SOCKET)?,
             socket_group: text(values, &keys::SOCKET_GROUP),
@@ -158,6 +161,7 @@ mod tests {
         assert_eq!(config.pin_dir, PathBuf::from("/sys/fs/bpf/svc-agent"));
         assert_eq!(config.snat_ports, PortRange { min: 1024, max: 29_999 });
         assert_eq!((config.xdp_mode, config.max_flows), (XdpMode::Auto, 262_144));
+        assert_eq!(config.forwarding, Forwarding::Fast);
         assert!(config.external_ips.is_empty() && config.load_balancer_ips.is_none());
         assert!(!config.node_name.is_empty());
     }
@@ -180,6 +184,7 @@ mod tests {
             ("snat-ports", "20000-31000", "30000"),
             ("snat-ports", "0-10", "MIN-MAX"),
             ("xdp-mode", "fast", "native"),
+            ("forwarding", "slow", "kernel"),
             ("max-flows", "3", "number"),
             ("max-flows", "many", "number"),
             ("external-ips", "10.0.0.0/33", "CIDR"),

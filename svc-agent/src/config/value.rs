@@ -52,6 +52,27 @@ impl fmt::Display for XdpMode {
     }
 }
 
+/// How translated packets are forwarded whose source address stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// By the programs, where both directions are known to work.
+    Fast,
+    /// By the stack, with its filters.
+    Kernel,
+}
+
+impl FromStr for Forwarding {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "fast" => Ok(Self::Fast),
+            "kernel" => Ok(Self::Kernel),
+            _ => Err("fast or kernel"),
+        }
+    }
+}
+
 /// An inclusive range of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {

@@ -99,12 +99,15 @@ pub mod flow_flags {
     pub const REVERSE: u8 = 1;
     /// Applies where the packet leaves towards the client (tc egress); otherwise where it comes in.
     pub const EGRESS: u8 = 1 << 1;
-    /// The connection's source is translated, so our programs forward it; otherwise the stack does.
-    pub const SNAT: u8 = 1 << 2;
+    /// Our programs forward it, both directions where they come in; otherwise the stack does. Always set where the
+    /// connection's source address is translated.
+    pub const FORWARD: u8 = 1 << 2;
     /// `dst_mac` and `src_mac` are resolved.
     pub const HOP_RESOLVED: u8 = 1 << 3;
     /// XDP programs may send to `ifindex` from any device.
     pub const HOP_XDP: u8 = 1 << 4;
+    /// `ifindex` is the host end of a pod's device: packets go straight to the pod's end. Implies `HOP_RESOLVED`.
+    pub const HOP_PEER: u8 = 1 << 5;
 }
 
 /// Bits of [`Flow::state`]: what has been seen.

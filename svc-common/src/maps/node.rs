@@ -38,6 +38,9 @@ pub mod device_class {
 pub mod device_flags {
     /// XDP programs may redirect frames to this device.
     pub const XDP_TARGET: u8 = 1;
+    /// Our programs forward connections from and to this device past the stack. A workload device with this flag has its
+    /// other end in another network namespace, where packets are put straight into it.
+    pub const FAST: u8 = 1 << 1;
 }
 
 /// The one value of `CONFIG`.

@@ -140,4 +140,8 @@ pub mod backend_flags {
     pub const TERMINATING: u16 = 1 << 3;
     /// The endpoint is on this node.
     pub const LOCAL: u16 = 1 << 4;
+    /// The endpoint is on a node of the cluster, this or another, so that pods' addresses are known there. Whatever else
+    /// an endpoint may be, the stack has a say in how pods reach it: where a node hides its pods' addresses from the world
+    /// (masquerading), it must do so here, too.
+    pub const IN_CLUSTER: u16 = 1 << 5;
 }

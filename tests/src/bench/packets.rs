@@ -123,7 +123,7 @@ fn flows<F: svc_common::family::Family>(
     [(there, other), (other, there)].map(|(key, target)| {
         let mut flow = Flow::default();
         svc_common::flow::init::<F>(&mut flow, &key, (&target.src, target.sport), (&target.dst, target.dport), 0);
-        flow.flags = flow_flags::SNAT | flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
+        flow.flags = flow_flags::FORWARD | flow_flags::HOP_RESOLVED | flow_flags::HOP_XDP;
         flow.state = flow_state::ESTABLISHED;
         (flow.ifindex, flow.mtu, flow.epoch, flow.service) = (ifindex, 1500, 1, 1);
         (flow.dst_mac, flow.src_mac) = (Mac(ROUTER_MAC), Mac(UPLINK_MAC));

@@ -58,6 +58,8 @@ pub struct Oracle {
     next_row: u32,
     /// Whether the kernel knows the neighbours that it does not know at first.
     knows_neighbours: bool,
+    /// Of the aggregate at hand; zero for anything else.
+    segment_payload: u32,
 }
 
 /// What became of a frame.
@@ -162,6 +164,7 @@ impl Oracle {
             devices: HashMap::new(),
             next_row: 0,
             knows_neighbours: false,
+            segment_payload: 0,
         };
         oracle.memory.v4.flows_capacity = FLOWS as usize;
         oracle.memory.v6.flows_capacity = FLOWS as usize;
@@ -193,7 +196,15 @@ impl Oracle {
     /// Runs a frame that comes in through (at egress: leaves by) `device` on both and compares everything.
     #[track_caller]
     pub fn run(&mut self, hook: Hook, device: &str, frame: &[u8]) -> Run {
+        self.run_aggregate(hook, device, frame, 0)
+    }
+
+    /// The same for an aggregate of packets with `segment_payload` bytes of payload each, if that is not zero.
+    #[track_caller]
+    pub fn run_aggregate(&mut self, hook: Hook, device: &str, frame: &[u8], segment_payload: u32) -> Run {
+        self.segment_payload = segment_payload;
         let run = self.run_both(hook, self.ifindex(device), frame).unwrap_or_else(|difference| panic!("{difference}"));
+        self.segment_payload = 0;
         self.assert_equal_worlds();
         run
     }
@@ -224,9 +235,9 @@ impl Oracle {
 
     fn run_host(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Run {
         let (outcome, bytes) = match hook {
-            Hook::Xdp => run_host::<0>(&mut self.memory, frame, ifindex),
-            Hook::Ingress => run_host::<1>(&mut self.memory, frame, ifindex),
-            Hook::Egress => run_host::<2>(&mut self.memory, frame, ifindex),
+            Hook::Xdp => run_host::<0>(&mut self.memory, frame, ifindex, self.segment_payload),
+            Hook::Ingress => run_host::<1>(&mut self.memory, frame, ifindex, self.segment_payload),
+            Hook::Egress => run_host::<2>(&mut self.memory, frame, ifindex, self.segment_payload),
         };
         Run { outcome, bytes }
     }
@@ -235,8 +246,11 @@ impl Oracle {
         let mut out = vec![0; frame.len() + 256];
         let context = match hook {
             Hook::Xdp => words(&[(1, frame.len() as u32), (3, ifindex)], 6),
-            // struct __sk_buff: ifindex is its eleventh word; 192 bytes in all.
-            Hook::Ingress | Hook::Egress => words(&[(10, ifindex)], 48),
+            // struct __sk_buff, 192 bytes in all: ifindex, gso_segs and gso_size.
+            Hook::Ingress | Hook::Egress => {
+                let segments = (frame.len() as u32).checked_div(self.segment_payload).unwrap_or(0);
+                words(&[(10, ifindex), (41, segments), (44, self.segment_payload)], 48)
+            }
         };
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -289,8 +303,8 @@ fn words(set: &[(usize, u32)], len: usize) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-fn run_host<const H: u8>(memory: &mut Memory, frame: &[u8], ifindex: u32) -> (Outcome, Vec<u8>) {
-    let mut pkt = Frame::<H>::new(frame, ifindex);
+fn run_host<const H: u8>(memory: &mut Memory, frame: &[u8], ifindex: u32, segment_payload: u32) -> (Outcome, Vec<u8>) {
+    let mut pkt = Frame::<H>::new(frame, ifindex).aggregate(segment_payload);
     let outcome = match frame.get(12..14) {
         Some([0x08, 0x00]) => host::run::<V4, _, _>(&mut pkt, memory),
         Some([0x86, 0xdd]) => host::run::<V6, _, _>(&mut pkt, memory),

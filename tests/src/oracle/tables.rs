@@ -8,7 +8,7 @@ use svc_common::{
     env::Table,
     maps::{
         Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, MapType, SLOTS_PER_ROW, Selection,
-        ServiceCounters, SlotRow, Tuple, backend_flags, spec,
+        ServiceCounters, SlotRow, Tuple, backend_flags, device_flags, spec,
     },
     net::Be16,
     reason::Reason,
@@ -90,6 +90,40 @@ impl Oracle {
         self.put(spec::DEVICES.name, &ifindex, &device);
     }
 
+    /// Has connections from and to these devices forwarded past the stack.
+    pub fn set_fast(&mut self, devices: &[&str]) {
+        for device in devices {
+            let ifindex = self.ifindex(device);
+            let mut value = self.memory.devices[&ifindex];
+            value.flags |= device_flags::FAST;
+            self.set_device(ifindex, value);
+        }
+    }
+
+    /// The reverse of [`Oracle::set_fast`].
+    pub fn set_slow(&mut self, devices: &[&str]) {
+        for device in devices {
+            let ifindex = self.ifindex(device);
+            let mut value = self.memory.devices[&ifindex];
+            value.flags &= !device_flags::FAST;
+            self.set_device(ifindex, value);
+        }
+    }
+
+    /// Changes the flags of a backend of either family.
+    pub fn change_backend_flags(&mut self, id: u32, change: impl Fn(u16) -> u16) {
+        if let Some(mut backend) = self.memory.v4.backends.get(&id).copied() {
+            backend.flags = change(backend.flags);
+            self.memory.v4.backends.insert(id, backend);
+            self.put_at(spec::BACKENDS_V4.name, id, backend);
+        }
+        if let Some(mut backend) = self.memory.v6.backends.get(&id).copied() {
+            backend.flags = change(backend.flags);
+            self.memory.v6.backends.insert(id, backend);
+            self.put_at(spec::BACKENDS_V6.name, id, backend);
+        }
+    }
+
     /// Writes a frontend whose two scopes have these selections.
     pub fn set_frontend(&mut self, vip: &str, proto: u8, service: u32, external: u32, internal: u32) {
         let frontend = Frontend { service, external, internal, flags: 0, affinity_s: 0 };
@@ -132,7 +166,7 @@ impl Oracle {
 
     /// Writes a backend.
     pub fn set_backend(&mut self, id: u32, service: u32, addr: &str) {
-        let flags = backend_flags::PRESENT | backend_flags::READY | backend_flags::SERVING;
+        let flags = backend_flags::PRESENT | backend_flags::READY | backend_flags::SERVING | backend_flags::IN_CLUSTER;
         match addr.parse().expect("an address and port") {
             SocketAddr::V4(addr) => {
                 let port = Be16::from_host(addr.port());

@@ -13,12 +13,12 @@ const TC_REDIRECT: u32 = 7;
 /// The one that belongs to an outcome.
 pub(super) fn of(hook: Hook, outcome: Outcome, own: u32) -> u32 {
     match (hook, outcome) {
-        (Hook::Xdp, Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_)) => XDP_PASS,
+        (Hook::Xdp, Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) | Outcome::Peer(_)) => XDP_PASS,
         (Hook::Xdp, Outcome::Send(ifindex)) if ifindex == own => XDP_TX,
         (Hook::Xdp, Outcome::Send(_)) => XDP_REDIRECT,
         (Hook::Xdp, Outcome::Drop(_)) => XDP_DROP,
         (_, Outcome::Pass | Outcome::Deliver) => TC_UNSPEC,
-        (_, Outcome::Send(_) | Outcome::Resolve(_)) => TC_REDIRECT,
+        (_, Outcome::Send(_) | Outcome::Resolve(_) | Outcome::Peer(_)) => TC_REDIRECT,
         (_, Outcome::Drop(_)) => TC_SHOT,
         (_, Outcome::Continue(stage)) => unreachable!("{stage:?} was run"),
     }
