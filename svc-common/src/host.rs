@@ -11,7 +11,7 @@ use crate::{
         ServiceCounters, SlotRow, Tuple,
     },
     outcome::Outcome,
-    packet::Packet,
+    packet::{Frame, Hook, Packet},
     pipeline,
     reason::Reason,
     stage,
@@ -24,6 +24,51 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Outcome
         outcome = stage::run::<F, P, E>(stage, pkt, env).outcome();
     }
     outcome
+}
+
+/// Runs a frame that comes in through (at egress: leaves by) a device: what becomes of it, and what it is then. If
+/// `segment_payload` is not zero, it is an aggregate of packets with so many bytes of payload each.
+pub fn run_frame(
+    memory: &mut Memory,
+    hook: Hook,
+    frame: &[u8],
+    ifindex: u32,
+    segment_payload: u32,
+) -> (Outcome, Vec<u8>) {
+    match hook {
+        Hook::Xdp => run_at(memory, Frame::<0>::new(frame, ifindex).aggregate(segment_payload)),
+        Hook::Ingress => run_at(memory, Frame::<1>::new(frame, ifindex).aggregate(segment_payload)),
+        Hook::Egress => run_at(memory, Frame::<2>::new(frame, ifindex).aggregate(segment_payload)),
+    }
+}
+
+fn run_at<const H: u8>(memory: &mut Memory, mut frame: Frame<H>) -> (Outcome, Vec<u8>) {
+    let outcome = match frame.bytes().get(12..14) {
+        Some([0x08, 0x00]) => run::<V4, _, _>(&mut frame, memory),
+        Some([0x86, 0xdd]) => run::<V6, _, _>(&mut frame, memory),
+        _ => Outcome::Pass,
+    };
+    (outcome, frame.bytes().to_vec())
+}
+
+/// A route to all addresses that begin alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix<A> {
+    /// What they begin with.
+    pub addr: A,
+    /// How many bits of it.
+    pub bits: u8,
+    /// The route.
+    pub route: Route,
+}
+
+impl<A: AsRef<[u8]>> Prefix<A> {
+    fn holds(&self, addr: &A) -> bool {
+        let (whole, rest) = (usize::from(self.bits / 8), self.bits % 8);
+        let (own, addr) = (self.addr.as_ref(), addr.as_ref());
+        let differ = own.get(whole).zip(addr.get(whole)).map_or(0, |(own, addr)| own ^ addr);
+        own.get(..whole) == addr.get(..whole) && u16::from(differ) >> (8 - rest) == 0
+    }
 }
 
 /// The maps of one family, and the routes that the kernel would find.
@@ -41,6 +86,8 @@ pub struct Tables<F: Family> {
     pub embryos: HashMap<Tuple<F::Addr>, Flow<F::Addr>>,
     /// Destination -> route.
     pub routes: HashMap<F::Addr, Route>,
+    /// Routes to networks; the longest that fits counts, but for one to the very destination.
+    pub prefixes: Vec<Prefix<F::Addr>>,
     /// Where everything else goes.
     pub default_route: Route,
     /// The address that the node uses itself on every route; the default if the kernel does not tell.
@@ -56,6 +103,7 @@ impl<F: Family> Default for Tables<F> {
             flows_capacity: usize::MAX,
             embryos: HashMap::new(),
             routes: HashMap::new(),
+            prefixes: Vec::new(),
             default_route: Route::Stack,
             source: F::Addr::default(),
         }
@@ -186,7 +234,10 @@ macro_rules! family {
             }
 
             fn route(&mut self, _src: &$addr, dst: &$addr, _proto: u8, _ifindex: u32) -> Route {
-                self.$tables.routes.get(dst).copied().unwrap_or(self.$tables.default_route)
+                let tables = &self.$tables;
+                let network = || tables.prefixes.iter().filter(|it| it.holds(dst)).max_by_key(|it| it.bits);
+                let route = tables.routes.get(dst).copied().or_else(|| network().map(|it| it.route));
+                route.unwrap_or(tables.default_route)
             }
 
             fn source(&mut self) -> $addr {
@@ -220,3 +271,26 @@ macro_rules! family {
 
 family!(V4, [u8; 4], v4, v4);
 family!(V6, [u8; 16], v6, v6);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_and_the_address_itself_come_first() {
+        let via = |ifindex| Route::Via(crate::env::NextHop { ifindex, ..Default::default() });
+        let mut memory = Memory::default();
+        let tables = &mut memory.v4;
+        tables.default_route = via(1);
+        for (addr, bits, ifindex) in [([10, 0, 0, 0], 8, 2), ([10, 244, 1, 128], 25, 3), ([10, 244, 0, 0], 16, 4)] {
+            tables.prefixes.push(Prefix { addr, bits, route: via(ifindex) });
+        }
+        tables.routes.insert([10, 244, 1, 200], Route::Stack);
+        let mut route = |dst| Env::<V4>::route(&mut memory, &[0; 4], &dst, 6, 1);
+        assert_eq!(route([192, 0, 2, 1]), via(1));
+        assert_eq!(route([10, 1, 1, 1]), via(2));
+        assert_eq!(route([10, 244, 1, 127]), via(4));
+        assert_eq!(route([10, 244, 1, 129]), via(3));
+        assert_eq!(route([10, 244, 1, 200]), Route::Stack);
+    }
+}

@@ -17,11 +17,10 @@ use aya::{
 use nix::sched::{CloneFlags, unshare};
 use svc_agent::datapath;
 use svc_common::{
-    family::{V4, V6},
     host::{self, Memory},
     maps::spec,
     outcome::Outcome,
-    packet::{Frame, Hook},
+    packet::Hook,
 };
 
 use crate::packet::hex;
@@ -234,11 +233,7 @@ impl Oracle {
     }
 
     fn run_host(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Run {
-        let (outcome, bytes) = match hook {
-            Hook::Xdp => run_host::<0>(&mut self.memory, frame, ifindex, self.segment_payload),
-            Hook::Ingress => run_host::<1>(&mut self.memory, frame, ifindex, self.segment_payload),
-            Hook::Egress => run_host::<2>(&mut self.memory, frame, ifindex, self.segment_payload),
-        };
+        let (outcome, bytes) = host::run_frame(&mut self.memory, hook, frame, ifindex, self.segment_payload);
         Run { outcome, bytes }
     }
 
@@ -301,14 +296,4 @@ fn words(set: &[(usize, u32)], len: usize) -> Vec<u8> {
         words[*index] = *value;
     }
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
-
-fn run_host<const H: u8>(memory: &mut Memory, frame: &[u8], ifindex: u32, segment_payload: u32) -> (Outcome, Vec<u8>) {
-    let mut pkt = Frame::<H>::new(frame, ifindex).aggregate(segment_payload);
-    let outcome = match frame.get(12..14) {
-        Some([0x08, 0x00]) => host::run::<V4, _, _>(&mut pkt, memory),
-        Some([0x86, 0xdd]) => host::run::<V6, _, _>(&mut pkt, memory),
-        _ => Outcome::Pass,
-    };
-    (outcome, pkt.bytes().to_vec())
 }
