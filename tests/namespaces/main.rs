@@ -7,6 +7,7 @@ mod cluster;
 mod cluster_ip;
 mod devices;
 mod external;
+mod forwarding;
 mod hairpin;
 mod harness;
 mod host_network;

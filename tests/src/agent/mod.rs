@@ -131,6 +131,11 @@ impl Agent {
         self.wait_until_ready()
     }
 
+    /// Replaces the further arguments from the next start on.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+    }
+
     /// Removes everything that the agent has pinned, as `svc-agent cleanup` does.
     ///
     /// # Errors
