@@ -6,6 +6,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
     reason::Reason,
+    stage::rare::{Piece, extension},
     wire::{ETH_LEN, Header, Ipv4Header, Ipv6Header, ipv6_next},
 };
 
@@ -34,6 +35,13 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// [`Unparsed::Malformed`] if its lengths contradict each other or the frame; [`Unparsed::Fragment`] and
     /// [`Unparsed::ExtensionHeader`].
     fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<u8, Unparsed>;
+
+    /// The same for packets that [`Family::parse`] refuses: follows extension headers, and says in `piece` which part of a
+    /// datagram the packet is. For a later part, `parsed.l4` is where its payload is.
+    ///
+    /// # Errors
+    /// [`Unparsed::Malformed`], and [`Unparsed::ExtensionHeader`] for what is not followed.
+    fn locate<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>, piece: &mut Piece) -> Result<u8, Unparsed>;
 
     /// Puts new addresses into the IP header, one less TTL if `forward`, and updates the header's own checksum.
     ///
@@ -98,18 +106,10 @@ pub(crate) const fn finish(hash: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub struct V4;
 
-impl Family for V4 {
-    type Addr = [u8; 4];
-    const ETHER_TYPE: Be16 = Be16::from_host(0x0800);
-    const ICMP: u8 = proto::ICMP;
-
+impl V4 {
+    /// Reads the header into `parsed`; returns the protocol, and the fragment's bits and identification.
     #[inline(always)]
-    fn is_loopback(addr: &[u8; 4]) -> bool {
-        addr[0] == 127
-    }
-
-    #[inline(always)]
-    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<u8, Unparsed> {
+    fn header<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<(u8, u16, Be16), Unparsed> {
         let frame_len = pkt.len_bytes();
         let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
         let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
@@ -125,15 +125,36 @@ impl Family for V4 {
         {
             return Err(Unparsed::Malformed);
         }
-        if ip.fragment_bits() != 0 {
-            return Err(Unparsed::Fragment);
-        }
         parsed.tuple.src = ip.src;
         parsed.tuple.dst = ip.dst;
         parsed.ttl = ip.ttl;
         parsed.l4 = (ETH_LEN + header_len) as u32;
         parsed.l4_len = total_len - header_len as u32;
-        Ok(ip.proto)
+        Ok((ip.proto, ip.fragment_bits(), ip.id))
+    }
+}
+
+impl Family for V4 {
+    type Addr = [u8; 4];
+    const ETHER_TYPE: Be16 = Be16::from_host(0x0800);
+    const ICMP: u8 = proto::ICMP;
+
+    #[inline(always)]
+    fn is_loopback(addr: &[u8; 4]) -> bool {
+        addr[0] == 127
+    }
+
+    #[inline(always)]
+    fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<u8, Unparsed> {
+        let (proto, fragment, _) = Self::header(pkt, parsed)?;
+        if fragment != 0 { Err(Unparsed::Fragment) } else { Ok(proto) }
+    }
+
+    #[inline(always)]
+    fn locate<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>, piece: &mut Piece) -> Result<u8, Unparsed> {
+        let (proto, fragment, id) = Self::header(pkt, parsed)?;
+        *piece = Piece::new(u32::from(id.to_host()), proto, fragment & 0x1fff, fragment & 0x2000 != 0);
+        Ok(proto)
     }
 
     #[inline(always)]
@@ -183,6 +204,29 @@ impl V6 {
     }
 }
 
+impl V6 {
+    /// Reads the fixed header into `parsed` and returns what follows it.
+    #[inline(always)]
+    fn header<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<u8, Unparsed> {
+        let frame_len = pkt.len_bytes();
+        let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
+        let start = (ETH_LEN + size_of::<Ipv6Header>()) as u32;
+        let mut l4_len = u32::from(ip.payload_len.to_host());
+        if l4_len == 0 && !matches!(P::HOOK, Hook::Xdp) {
+            l4_len = frame_len - start;
+        }
+        if ip.version_class_flow[0] >> 4 != 6 || frame_len < start + l4_len {
+            return Err(Unparsed::Malformed);
+        }
+        parsed.tuple.src = ip.src;
+        parsed.tuple.dst = ip.dst;
+        parsed.ttl = ip.hop_limit;
+        parsed.l4 = start;
+        parsed.l4_len = l4_len;
+        Ok(ip.next_header)
+    }
+}
+
 impl Family for V6 {
     type Addr = [u8; 16];
     const ETHER_TYPE: Be16 = Be16::from_host(0x86dd);
@@ -196,29 +240,20 @@ impl Family for V6 {
 
     #[inline(always)]
     fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>) -> Result<u8, Unparsed> {
-        let frame_len = pkt.len_bytes();
-        let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
-        let start = (ETH_LEN + size_of::<Ipv6Header>()) as u32;
-        let mut l4_len = u32::from(ip.payload_len.to_host());
-        if l4_len == 0 && !matches!(P::HOOK, Hook::Xdp) {
-            l4_len = frame_len - start;
-        }
-        if ip.version_class_flow[0] >> 4 != 6 || frame_len < start + l4_len {
-            return Err(Unparsed::Malformed);
-        }
-        match ip.next_header {
-            ipv6_next::FRAGMENT => return Err(Unparsed::Fragment),
+        let next = Self::header(pkt, parsed)?;
+        match next {
+            ipv6_next::FRAGMENT => Err(Unparsed::Fragment),
             ipv6_next::HOP_BY_HOP | ipv6_next::ROUTING | ipv6_next::AUTHENTICATION | ipv6_next::DESTINATION => {
-                return Err(Unparsed::ExtensionHeader);
+                Err(Unparsed::ExtensionHeader)
             }
-            _ => {}
+            _ => Ok(next),
         }
-        parsed.tuple.src = ip.src;
-        parsed.tuple.dst = ip.dst;
-        parsed.ttl = ip.hop_limit;
-        parsed.l4 = start;
-        parsed.l4_len = l4_len;
-        Ok(ip.next_header)
+    }
+
+    #[inline(always)]
+    fn locate<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 16]>, piece: &mut Piece) -> Result<u8, Unparsed> {
+        let next = Self::header(pkt, parsed)?;
+        extension::walk(pkt, next, parsed, piece)
     }
 
     #[inline(always)]

@@ -93,7 +93,22 @@ impl From<Reason> for Unparsed {
 #[inline(always)]
 pub fn parse<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>) -> Result<(), Unparsed> {
     let proto = F::parse(pkt, parsed)?;
-    let l4 = parsed.l4 as usize;
+    let l4 = parsed.l4;
+    transport::<F>(pkt, parsed, proto, l4)
+}
+
+/// Reads the transport header at `l4`, the same as `parsed.l4`, and completes `parsed`.
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub fn transport<F: Family>(
+    pkt: &mut impl Packet,
+    parsed: &mut Parsed<F::Addr>,
+    proto: u8,
+    l4: u32,
+) -> Result<(), Unparsed> {
+    let l4 = l4 as usize;
     if proto == net::proto::TCP {
         if parsed.l4_len < size_of::<TcpHeader>() as u32 {
             return Err(Unparsed::Malformed);

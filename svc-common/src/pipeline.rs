@@ -47,6 +47,16 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
     env: &mut E,
     parsed: &Parsed<F::Addr>,
 ) -> Packed {
+    process_as::<F, P, E, PARTIAL, false>(pkt, env, parsed)
+}
+
+/// The same, with `RARE` for whatever [`rewrite`] has to know more about.
+#[inline(always)]
+pub fn process_as<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: bool>(
+    pkt: &mut P,
+    env: &mut E,
+    parsed: &Parsed<F::Addr>,
+) -> Packed {
     if PARTIAL && parse::is_partial::<F>(parsed) {
         env.count(Reason::PartialChecksum);
         return Packed::PASS;
@@ -69,7 +79,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
             flow.packets = flow.packets.wrapping_add(1);
             flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
             let (service, reverse) = (flow.service, flow.flags & flow_flags::REVERSE != 0);
-            let sent = send::<P, F>(pkt, parsed, flow);
+            let sent = send::<P, F, RARE>(pkt, parsed, flow);
             env.count_service(service, reverse, parsed.len_bytes);
             return sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason));
         }
@@ -109,7 +119,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
     if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
         return to_stage::<PARTIAL>(Stage::TooBig);
     }
-    let sent = send::<P, F>(pkt, parsed, flow);
+    let sent = send::<P, F, RARE>(pkt, parsed, flow);
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
     sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason))
 }
@@ -136,8 +146,12 @@ fn applies<P: Packet>(flags: u8) -> bool {
 /// # Errors
 /// Those of [`rewrite`]: the packet may be half translated and has to end here.
 #[inline(always)]
-fn send<P: Packet, F: Family>(pkt: &mut P, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<Packed, Reason> {
-    rewrite::<F>(pkt, parsed, flow)?;
+fn send<P: Packet, F: Family, const RARE: bool>(
+    pkt: &mut P,
+    parsed: &Parsed<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Result<Packed, Reason> {
+    rewrite::<F, RARE>(pkt, parsed, flow)?;
     Ok(if flow.flags & flow_flags::FORWARD == 0 {
         Packed::DELIVER
     } else if flow.flags & flow_flags::HOP_PEER != 0 && !matches!(P::HOOK, Hook::Xdp) {

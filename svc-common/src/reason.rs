@@ -29,7 +29,7 @@ reasons! {
     Malformed = 0, "malformed";
     /// Passed: a fragment of an IP datagram; the stack handles it.
     Fragment = 1, "fragment";
-    /// Passed: an IPv6 extension header precedes the transport header.
+    /// Passed: IPv6 extension headers that are not followed: too many, or another destination lies ahead (B47).
     ExtensionHeader = 2, "extension_header";
     /// Passed: a transport protocol other than TCP and UDP.
     UnknownProtocol = 3, "unknown_protocol";

@@ -7,6 +7,7 @@ use crate::{
     packet::{L4Patch, Packet},
     parse::Parsed,
     reason::Reason,
+    stage::rare,
     wire::Ports,
 };
 
@@ -17,13 +18,19 @@ const UDP_CHECKSUM: usize = 6;
 
 /// Translates a packet. What our programs forward gets one less TTL, and the next hop's addresses if they are resolved.
 ///
+/// `RARE`: the transport header may lie deeper than behind an IPv4 header.
+///
 /// # Errors
 /// [`Reason::Malformed`] if the frame ends before its headers, which parsing has excluded.
 #[inline(always)]
-pub fn rewrite<F: Family>(pkt: &mut impl Packet, parsed: &Parsed<F::Addr>, flow: &Flow<F::Addr>) -> Result<(), Reason> {
+pub fn rewrite<F: Family, const RARE: bool>(
+    pkt: &mut impl Packet,
+    parsed: &Parsed<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Result<(), Reason> {
     F::rewrite(pkt, &flow.src, &flow.dst, flow.addr_delta, flow.flags & flow_flags::FORWARD != 0)?;
-    // At most 14 + 60; the mask tells the verifier where `parsed` comes from a map.
-    let l4 = (parsed.l4 & 0x7f) as usize;
+    // At most 14 + 60, or as far as stages read; the mask tells the verifier where `parsed` comes from a map.
+    let l4 = (parsed.l4 & if RARE { rare::OFFSETS } else { 0x7f }) as usize;
     *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
     if flow.flags & flow_flags::HOP_RESOLVED != 0 {
         pkt.set_macs(flow.dst_mac, flow.src_mac)?;

@@ -82,8 +82,8 @@ macro_rules! stages {
             struct $stage;
 
             impl Step for $stage {
-                /// The headers of a packet that an ICMP error quotes included, or many extension headers.
-                const HEADERS: u32 = 256;
+                /// The headers of a packet that an ICMP error quotes included, or a TCP header behind many extension headers.
+                const HEADERS: u32 = stage::rare::OFFSETS + 20;
 
                 #[inline(always)]
                 fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {

@@ -5,6 +5,7 @@
 
 mod connection;
 mod dnat;
+mod extension;
 mod forward;
 mod parse;
 mod random;

@@ -15,6 +15,7 @@ pub struct Frame {
     dst: SocketAddr,
     ttl: u8,
     options: Vec<u8>,
+    extensions: Vec<(u8, Vec<u8>)>,
     transport: Transport,
     payload: Vec<u8>,
 }
@@ -48,6 +49,7 @@ impl Frame {
             dst,
             ttl: 64,
             options: Vec::new(),
+            extensions: Vec::new(),
             transport,
             payload: b"the payload of a frame".to_vec(),
         }
@@ -118,6 +120,12 @@ impl Frame {
         self
     }
 
+    /// IPv6 extension headers: type, and the bytes behind the next header's type.
+    pub fn extensions(mut self, extensions: &[(u8, Vec<u8>)]) -> Self {
+        self.extensions = extensions.to_vec();
+        self
+    }
+
     /// What the transport carries.
     pub fn payload(mut self, payload: &[u8]) -> Self {
         self.payload = payload.to_vec();
@@ -155,16 +163,23 @@ impl Frame {
                     (_, Some(udp)) => udp.calc_checksum_ipv6_raw(src.octets(), dst.octets(), payload).unwrap(),
                     _ => unreachable!(),
                 });
+                let mut next_header = proto;
+                let mut extensions = Vec::new();
+                for (kind, body) in self.extensions.iter().rev() {
+                    extensions.splice(..0, [next_header.0].into_iter().chain(body.iter().copied()));
+                    next_header = IpNumber(*kind);
+                }
                 let ip = Ipv6Header {
                     traffic_class: 0,
                     flow_label: Ipv6FlowLabel::try_new(0x5_4321).unwrap(),
-                    payload_length: transport.len() as u16,
-                    next_header: proto,
+                    payload_length: (extensions.len() + transport.len()) as u16,
+                    next_header,
                     hop_limit: self.ttl,
                     source: src.octets(),
                     destination: dst.octets(),
                 };
                 ip.write(&mut bytes).unwrap();
+                bytes.extend(extensions);
                 bytes.extend(transport);
                 bytes
             }

@@ -4,7 +4,7 @@
 //! A stage finds the packet as it came and reads it afresh.
 
 mod icmp;
-mod rare;
+pub mod rare;
 mod reject;
 mod too_big;
 

@@ -33,3 +33,30 @@ pub mod ipv6_next {
     /// Destination options.
     pub const DESTINATION: u8 = 60;
 }
+
+/// The first 8 bytes of an extension header. Those of an Authentication header may begin at any multiple of 4 bytes.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtensionHeader {
+    /// What follows.
+    pub next_header: u8,
+    /// Its length, in units of its own; reserved in a Fragment header.
+    pub len: u8,
+    /// Fragment: offset in units of 8 bytes, two reserved bits, more-fragments flag. Routing: type and segments left.
+    pub specific: [u8; 2],
+    /// Fragment: the identification.
+    pub id: [u8; 4],
+}
+
+impl ExtensionHeader {
+    /// Its length in bytes, were it of type `own`.
+    #[inline(always)]
+    pub const fn len_bytes(&self, own: u8) -> u32 {
+        let len = self.len as u32;
+        match own {
+            ipv6_next::FRAGMENT => 8,
+            ipv6_next::AUTHENTICATION => (len + 2) * 4,
+            _ => (len + 1) * 8,
+        }
+    }
+}

@@ -12,7 +12,7 @@ mod udp;
 
 pub use eth::{ETH_LEN, EthHeader};
 pub use ipv4::Ipv4Header;
-pub use ipv6::{Ipv6Header, ipv6_next};
+pub use ipv6::{ExtensionHeader, Ipv6Header, ipv6_next};
 pub use tcp::{TcpHeader, tcp_flags};
 pub use udp::UdpHeader;
 
@@ -53,4 +53,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, Ipv4Header: 20, Ipv6Header: 40, Ports: 4, TcpHeader: 20, UdpHeader: 8);
+headers!(EthHeader: 14, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, TcpHeader: 20, UdpHeader: 8);
