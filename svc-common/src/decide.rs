@@ -5,7 +5,10 @@ use crate::{
     env::{Env, InsertError, Route, Table},
     family::{Family, finish, mix_word},
     flow,
-    maps::{Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, flow_flags},
+    maps::{
+        Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, flow_flags,
+        frontend_flags,
+    },
     packet::{Hook, Packet},
     reason::Reason,
     snat,
@@ -18,8 +21,8 @@ pub enum Decision {
     Pass,
     /// The connection is recorded.
     Recorded,
-    /// It is for us, but the service has no endpoint anywhere: the client is told (B64).
-    Reject,
+    /// It is for us, but nobody serves it: the client is told (B64, B66).
+    Reject(Reason),
     /// It is for us, but there is nowhere to send it.
     Drop(Reason),
 }
@@ -121,6 +124,9 @@ fn path<F: Family, E: Env<F>>(
     Ok(Path::SourceNat)
 }
 
+/// Stands for the flags of an address that has no row; no row has all of them.
+const NOT_OURS: u32 = u32::MAX;
+
 /// Decides and records. On [`Decision::Recorded`] the forward flow is in `scratch.flow`.
 #[inline(never)]
 pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Decision {
@@ -130,14 +136,22 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     let Scratch { parsed, config, now, flow, .. } = scratch;
     let key = &parsed.tuple;
     let own = pkt.ifindex();
+    // The address first: what is not ours costs one look-up.
+    let address = env.lookup_frontend(&FrontendKey::of_address(key.dst)).map_or(NOT_OURS, |row| row.flags);
     let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
-    let Some(frontend) = env.lookup_frontend(&frontend_key) else {
-        if parsed.is_syn() && matches!(P::HOOK, Hook::Ingress) {
-            make_way::<F, E>(env, scratch);
+    let frontend = if address == NOT_OURS { None } else { env.lookup_frontend(&frontend_key) };
+    let (service, external_selection, internal_selection) = match frontend {
+        Some(frontend) => (frontend.service, frontend.external, frontend.internal),
+        None if address != NOT_OURS && address & frontend_flags::VIP != 0 => {
+            return Decision::Reject(Reason::UnknownPort);
         }
-        return Decision::Pass;
+        None => {
+            if parsed.is_syn() && matches!(P::HOOK, Hook::Ingress) {
+                make_way::<F, E>(env, scratch);
+            }
+            return Decision::Pass;
+        }
     };
-    let (service, external_selection, internal_selection) = (frontend.service, frontend.external, frontend.internal);
     let Some((class, own_flags)) = env.lookup_device(own).map(|device| (device.class, device.flags)) else {
         return Decision::Pass;
     };
@@ -149,7 +163,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     let selection = if external { external_selection } else { internal_selection };
     let id = match choose::<F, E>(env, selection, hash) {
         Ok(id) => id,
-        Err(Reason::NoEndpoint) => return Decision::Reject,
+        Err(Reason::NoEndpoint) => return Decision::Reject(Reason::NoEndpoint),
         Err(reason) => return Decision::Drop(reason),
     };
     let in_cluster = match env.lookup_backend(id) {

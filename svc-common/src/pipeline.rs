@@ -107,7 +107,12 @@ pub fn process_as<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RA
         Attended::Decide => match decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
             Decision::Pass => return Packed::PASS,
-            Decision::Reject => return to_stage::<PARTIAL>(Stage::Reject),
+            Decision::Reject(reason) => {
+                if !PARTIAL {
+                    env.count(reason);
+                }
+                return to_stage::<PARTIAL>(Stage::Reject);
+            }
             Decision::Drop(reason) => return drop_counted::<F, E>(env, reason),
         },
     }

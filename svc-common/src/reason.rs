@@ -39,7 +39,7 @@ reasons! {
     NoNextHop = 5, "no_next_hop";
     /// Passed at XDP: the checksum is only the pseudo-header's sum; tc handles the packet (B05).
     PartialChecksum = 6, "partial_checksum";
-    /// Dropped: the service has no endpoint anywhere (B64).
+    /// Refused: the service has no endpoint anywhere (B64).
     NoEndpoint = 7, "no_endpoint";
     /// Dropped: the policy is Local and this node has no endpoint, though others have (B55).
     NoLocalEndpoint = 8, "no_local_endpoint";
@@ -62,6 +62,10 @@ reasons! {
     LoopbackFromWire = 16, "loopback_from_wire";
     /// Dropped: our programs would forward the packet, but it does not fit through the next hop's device (B41).
     TooBig = 17, "too_big";
+    /// Refused: the address is a service's, but no service has this port (B66).
+    UnknownPort = 18, "unknown_port";
+    /// Dropped: the sender would be told, but must not be (B42), or there were enough answers in this second.
+    Unanswered = 19, "unanswered";
 }
 
 impl Reason {

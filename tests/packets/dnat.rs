@@ -155,11 +155,12 @@ fn b12_a_finished_connection_gives_its_port_to_the_next() {
 fn b13_traffic_that_is_not_service_traffic_is_left_alone() {
     with_oracle(|oracle| {
         oracle.serve(100, proto::TCP, &["10.96.0.10:80"], &["10.244.1.5:8080"]);
-        // A client dials the backend directly, the backend dials from its target port, and another port of the VIP.
+        oracle.serve(200, proto::TCP, &["192.0.2.10:30080"], &["10.244.1.5:8080"]);
+        // A client dials the backend directly, the backend dials from its target port, and another port of the node.
         for (device, src, dst) in [
             (UPLINK, "198.51.100.7:40000", "10.244.1.5:8080"),
             (WORKLOAD, "10.244.1.5:8080", "198.51.100.7:443"),
-            (UPLINK, "198.51.100.7:40000", "10.96.0.10:81"),
+            (UPLINK, "198.51.100.7:40000", "192.0.2.10:22"),
         ] {
             for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
                 let frame = Frame::syn(src, dst).build();

@@ -87,7 +87,7 @@ fn b55_b64_an_empty_selection_says_why_the_packet_is_dropped() {
                 assert_eq!(run.outcome, Outcome::Drop(Reason::NoLocalEndpoint));
             }
             let run = oracle.run(Hook::Ingress, WORKLOAD, &Frame::syn(client, vip).build());
-            assert_eq!(run.outcome, Outcome::Drop(Reason::NoEndpoint));
+            assert_eq!(run.outcome, Outcome::Drop(Reason::Unanswered));
         }
         assert!(oracle.memory.v4.embryos.is_empty());
     });

@@ -1,10 +1,10 @@
-//! The answer to a packet whose service has no endpoint anywhere.
+//! The answer to a packet for us that nobody serves.
 
 use crate::{env::Env, family::Family, outcome::Packed, packet::Packet, reason::Reason};
 
-/// Runs the stage.
+/// Runs the stage. Why was counted before.
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>>(_pkt: &mut P, env: &mut E) -> Packed {
-    env.count(Reason::NoEndpoint);
-    Packed::drop(Reason::NoEndpoint)
+    env.count(Reason::Unanswered);
+    Packed::drop(Reason::Unanswered)
 }

@@ -1,6 +1,12 @@
 //! What the maps hold: written to both compilations, and compared.
 
-use std::{collections::HashMap as StdHashMap, fmt::Debug, hash::Hash, net::SocketAddr, ops::ControlFlow};
+use std::{
+    collections::HashMap as StdHashMap,
+    fmt::Debug,
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
+    ops::ControlFlow,
+};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use svc_agent::{datapath::program, sys::batch};
@@ -8,13 +14,13 @@ use svc_common::{
     env::Table,
     maps::{
         Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, MapType, SLOTS_PER_ROW, Selection,
-        ServiceCounters, SlotRow, Tuple, backend_flags, device_flags, spec,
+        ServiceCounters, SlotRow, Tuple, backend_flags, device_flags, frontend_flags, spec,
     },
     net::Be16,
     reason::Reason,
 };
 
-use super::Oracle;
+use super::{NODE, Oracle};
 
 impl Oracle {
     /// Writes an established flow.
@@ -130,8 +136,18 @@ impl Oracle {
         self.put_frontend(vip, proto, frontend);
     }
 
-    /// Writes a frontend.
+    /// Writes a frontend and the row of its address; the addresses of the node are no VIPs.
     pub fn put_frontend(&mut self, vip: &str, proto: u8, frontend: Frontend) {
+        let ip = vip.parse::<SocketAddr>().expect("an address and port").ip();
+        let node = [NODE.0, NODE.1].contains(&ip.to_string().as_str());
+        let flags =
+            if node { frontend_flags::NODE_PORT } else { frontend.flags & frontend_flags::KIND | frontend_flags::VIP };
+        self.put_row(&SocketAddr::from((ip, 0)).to_string(), 0, Frontend { flags, ..Frontend::default() });
+        self.put_row(vip, proto, frontend);
+    }
+
+    /// Writes a row of the frontend tables; port and protocol zero are the address itself.
+    pub fn put_row(&mut self, vip: &str, proto: u8, frontend: Frontend) {
         match vip.parse().expect("an address and port") {
             SocketAddr::V4(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
@@ -146,8 +162,20 @@ impl Oracle {
         }
     }
 
-    /// Removes a frontend if it is there.
+    /// Removes a frontend if it is there, and the row of its address if that was its last one.
     pub fn remove_frontend(&mut self, vip: &str, proto: u8) {
+        self.remove_row(vip, proto);
+        let ip = vip.parse::<SocketAddr>().expect("an address and port").ip();
+        let rest = match ip {
+            IpAddr::V4(ip) => self.memory.v4.frontends.keys().filter(|key| key.addr == ip.octets()).count(),
+            IpAddr::V6(ip) => self.memory.v6.frontends.keys().filter(|key| key.addr == ip.octets()).count(),
+        };
+        if rest == 1 {
+            self.remove_row(&SocketAddr::from((ip, 0)).to_string(), 0);
+        }
+    }
+
+    fn remove_row(&mut self, vip: &str, proto: u8) {
         match vip.parse().expect("an address and port") {
             SocketAddr::V4(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
