@@ -1,19 +1,21 @@
 //! `cargo xtask`: everything that is done with this repository, each task one word.
 
+mod apt;
 mod bench;
 mod build;
-mod debian;
 mod demo;
 mod linker;
 mod lint;
 mod packages;
 mod pins;
 mod run;
+mod rust_src;
 mod setup;
 mod source;
 mod summary;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ enum Task {
     Test(test::Args),
     /// Measure the datapath (needs root)
     Bench(bench::Args),
+    /// Run tests, or a command, in a virtual machine with another kernel
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Vm(args) => vm::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::debian;
 use crate::run;
+use crate::rust_src;
 use crate::toolchain::{self, Toolchain};
 
 /// Where cargo looks for it, below the sysroot.
@@ -35,7 +35,7 @@ pub fn ensure(toolchain: &Toolchain) -> Result<Option<String>> {
         }
     }
     println!("setup: rust-src: fetching Debian's package of {}", toolchain::VERSION);
-    let package = debian::install_rust_src(&place)?;
+    let package = rust_src::install(&place)?;
     Ok(Some(format!("unpacked {package} into {}", place.display())))
 }
 

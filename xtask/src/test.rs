@@ -86,6 +86,21 @@ fn build_tests(toolchain: &Toolchain, object: &Path) -> Result<Vec<Binary>> {
     Ok(artifacts.lines().filter_map(|line| binary(&serde_json::from_str(line).ok()?)).collect())
 }
 
+/// The test binaries that need root, by the names of their targets.
+///
+/// # Errors
+/// If one does not compile.
+pub fn privileged_binaries(toolchain: &Toolchain, object: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let built = build_tests(toolchain, object)?;
+    let missing = missing(toolchain, &built)?;
+    if !missing.is_empty() {
+        bail!("tests do not build: {missing:?}");
+    }
+    let privileged = built.into_iter().filter(|binary| binary.privileged);
+    let target = |name: &str| name.split("::").nth(1)?.split(' ').next().map(str::to_owned);
+    Ok(privileged.filter_map(|binary| Some((target(&binary.name)?, binary.file))).collect())
+}
+
 /// Reads one of cargo's messages, if it announces a test binary.
 fn binary(message: &Value) -> Option<Binary> {
     if !message.pointer("/profile/test")?.as_bool()? {

@@ -1,74 +1,40 @@
-//! `rust-src` out of Debian's archive, by a temporary apt source beside the machine's own.
-//!
-//! The package of the right version lies in a newer suite than the machine's and conflicts with the package `rustup`, so
-//! it is downloaded and unpacked, not installed. The archive's address is the one that this machine uses already.
+//! Debian's archive beside the machine's own sources: other suites, by a temporary apt source. The archive's addresses are
+//! those that this machine uses already.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::run;
-use crate::toolchain::VERSION;
 
-/// The suite that has `rust-src` of our version.
-const SUITE: &str = "trixie-backports";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const REMEDY: &str = "give this machine a Debian source that it reaches and that carries the suite trixie-backports, or \
-                      run `rustup component add rust-src` where rustup may download";
-
-/// Unpacks the library source into `place`, all or nothing; returns the package's name and version.
-///
-/// # Errors
-/// If the archive cannot be found or reached, does not have the version, or `place` cannot be written.
-pub fn install_rust_src(place: &Path) -> Result<String> {
-    let parent = place.parent().context("the sysroot has no parent directory")?;
-    std::fs::create_dir_all(parent)
-        .with_context(|| format!("cannot create {}; remedy: run as the owner of the toolchain", parent.display()))?;
-    // Beside its destination, so that the last step is a rename within one file system.
-    let work = parent.join(format!(".svc-setup-{}", std::process::id()));
-    let result = fetch_and_unpack(&work, place);
-    let _ = std::fs::remove_dir_all(&work);
-    result
-}
-
-fn fetch_and_unpack(work: &Path, place: &Path) -> Result<String> {
-    let apt = Apt::new(work, &own_archive()?)?;
-    run::quiet(apt.command("apt-get").arg("update"), REMEDY)?;
-    let table = run::quiet(apt.command("apt-cache").args(["madison", "rust-src"]), REMEDY)?;
-    let Some(version) = pick(&table) else {
-        bail!("the suite {SUITE} has no rust-src {VERSION}, only:\n{table}\n  remedy: {REMEDY}");
-    };
-    let package = format!("rust-src={version}");
-    run::quiet(apt.command("apt-get").current_dir(work).arg("download").arg(&package), REMEDY)?;
-    let file = std::fs::read_dir(work)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|ext| ext == "deb"))
-        .context("`apt-get download` succeeded without leaving a package")?;
-    let unpacked = work.join("unpacked");
-    run::quiet(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&unpacked), "apt-get install dpkg")?;
-    let library = unpacked.join(format!("usr/src/rustc-{VERSION}/library"));
-    if place.exists() {
-        std::fs::remove_dir_all(place).with_context(|| format!("cannot replace {}", place.display()))?;
-    }
-    std::fs::rename(&library, place)
-        .with_context(|| format!("cannot move {} to {}", library.display(), place.display()))?;
-    Ok(package)
-}
+const REMEDY: &str = "give this machine a Debian source in /etc/apt that it reaches and that carries this suite";
 
 /// apt with a source list, index and cache of its own, so that the machine's are neither read nor changed.
-struct Apt {
+pub struct Apt {
+    work: PathBuf,
     options: Vec<OsString>,
 }
 
 impl Apt {
-    fn new(work: &Path, archive: &str) -> Result<Self> {
+    /// Reads the index of `suites`; a suite whose name ends in `-security` is looked for in that archive. Everything lies in
+    /// `work`, an existing directory.
+    ///
+    /// # Errors
+    /// If the archive cannot be found or reached.
+    pub fn of_suites(work: &Path, suites: &[&str]) -> Result<Self> {
         let lists = work.join("lists");
         std::fs::create_dir_all(lists.join("partial"))?;
         let list = work.join("sources.list");
         let signed = if Path::new(KEYRING).exists() { format!("[signed-by={KEYRING}] ") } else { String::new() };
-        std::fs::write(&list, format!("deb {signed}{archive} {SUITE} main\n"))?;
+        let mut lines = String::new();
+        for suite in suites {
+            let _ = writeln!(lines, "deb {signed}{} {suite} main", own_archive(suite.ends_with("-security"))?);
+        }
+        std::fs::write(&list, lines)?;
         let options = [
             format!("Dir::Etc::sourcelist={}", list.display()),
             "Dir::Etc::sourceparts=-".to_owned(),
@@ -78,7 +44,58 @@ impl Apt {
             // The toolchain lies in a home directory that apt's own user may not enter.
             "APT::Sandbox::User=root".to_owned(),
         ];
-        Ok(Self { options: options.into_iter().flat_map(|o| ["-o".into(), o.into()]).collect() })
+        let options = options.into_iter().flat_map(|o| ["-o".into(), o.into()]).collect();
+        let apt = Self { work: work.to_path_buf(), options };
+        run::quiet(apt.command("apt-get").arg("update"), REMEDY)?;
+        Ok(apt)
+    }
+
+    /// The versions of a package, as `apt-cache madison` prints them.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn versions(&self, package: &str) -> Result<String> {
+        run::quiet(self.command("apt-cache").args(["madison", package]), REMEDY)
+    }
+
+    /// Names of the packages that match a regular expression.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn search(&self, pattern: &str) -> Result<Vec<String>> {
+        let found = run::quiet(self.command("apt-cache").args(["search", "--names-only", pattern]), REMEDY)?;
+        Ok(found.lines().filter_map(|line| Some(line.split_once(" - ")?.0.to_owned())).collect())
+    }
+
+    /// Downloads a package, `name` or `name=version`, and unpacks it into `place`.
+    ///
+    /// # Errors
+    /// If it cannot be had or unpacked.
+    pub fn unpack(&self, package: &str, place: &Path) -> Result<()> {
+        let download = self.work.join("download");
+        let _ = std::fs::remove_dir_all(&download);
+        std::fs::create_dir_all(&download)?;
+        std::fs::create_dir_all(place)?;
+        run::quiet(self.command("apt-get").current_dir(&download).arg("download").arg(package), REMEDY)?;
+        let file = std::fs::read_dir(&download)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|ext| ext == "deb"))
+            .context("`apt-get download` succeeded without leaving a package")?;
+        run::quiet(Command::new("dpkg-deb").arg("-x").arg(&file).arg(place), "apt-get install dpkg")?;
+        std::fs::remove_dir_all(&download)?;
+        Ok(())
+    }
+
+    /// Installs packages from one of the suites.
+    ///
+    /// # Errors
+    /// If apt refuses.
+    pub fn install(&self, suite: &str, packages: &[&str]) -> Result<()> {
+        let mut apt = self.command("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-y", "--no-install-recommends", "-t", suite, "install"])
+            .args(packages);
+        run::quiet(&mut apt, "run the command by hand and follow what it says").map(|_| ())
     }
 
     fn command(&self, program: &str) -> Command {
@@ -88,14 +105,14 @@ impl Apt {
     }
 }
 
-/// The newest packaging of our version in the table that `apt-cache madison` prints, which is sorted newest first.
-fn pick(table: &str) -> Option<&str> {
-    let wanted = format!("{VERSION}+");
-    table.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).find(|version| version.starts_with(&wanted))
+/// The codename of the running release.
+pub fn codename() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("bookworm").to_owned()
 }
 
-/// The address of the Debian archive that this machine uses.
-fn own_archive() -> Result<String> {
+/// The address of the Debian archive that this machine uses, or of the one with security updates.
+fn own_archive(security: bool) -> Result<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(parts) = std::fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(parts.filter_map(|entry| Some(entry.ok()?.path())));
@@ -110,10 +127,8 @@ fn own_archive() -> Result<String> {
             _ => {}
         }
     }
-    let codename = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let codename = codename.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or("bookworm");
-    choose(&found, codename)
-        .with_context(|| format!("no Debian source in /etc/apt names the suite `{codename}`; {REMEDY}"))
+    let suite = if security { format!("{}-security", codename()) } else { codename() };
+    choose(&found, &suite).with_context(|| format!("no Debian source in /etc/apt names the suite `{suite}`; {REMEDY}"))
 }
 
 /// One source: its addresses and suites.
@@ -196,14 +211,5 @@ mod tests {
         for (sources, expected) in rows {
             assert_eq!(choose(&sources, "bookworm").as_deref(), expected, "{sources:?}");
         }
-    }
-
-    #[test]
-    fn exactly_our_version_is_picked() {
-        let table = "  rust-src | 1.96.1+dfsg1-1~bpo13+1 | http://a.example trixie-backports/main amd64 Packages\n\
-                     \x20 rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://a.example trixie-backports/main amd64 Packages\n\
-                     \x20 rust-src | 1.95.0+dfsg1-1~bpo13+1 | http://a.example trixie-backports/main amd64 Packages\n";
-        assert_eq!(pick(table), Some("1.95.0+dfsg1-2~bpo13+1"));
-        assert_eq!(pick(""), None);
     }
 }
