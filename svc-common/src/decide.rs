@@ -156,7 +156,8 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         return Decision::Pass;
     };
     let external = class != device_class::WORKLOAD;
-    if external && F::is_loopback(&key.src) {
+    // Neither from outside nor from a pod: past the stack nobody else would refuse it.
+    if F::is_loopback(&key.src) {
         return Decision::Drop(Reason::LoopbackFromWire);
     }
     let hash = hash::<F>(key);

@@ -116,8 +116,10 @@ fn b35_a_loopback_source_from_the_wire_is_dropped() {
             (200, "[2001:db8::10]:30080", "[::1]:40000", "[fd00:244:1::5]:80"),
         ] {
             oracle.serve(id, proto::TCP, &[vip], &[backend]);
-            let run = oracle.run(Hook::Ingress, UPLINK, &Frame::syn(client, vip).build());
-            assert_eq!(run.outcome, Outcome::Drop(Reason::LoopbackFromWire));
+            for device in [UPLINK, WORKLOAD] {
+                let run = oracle.run(Hook::Ingress, device, &Frame::syn(client, vip).build());
+                assert_eq!(run.outcome, Outcome::Drop(Reason::LoopbackFromWire), "{device}");
+            }
         }
     });
 }

@@ -4,6 +4,7 @@ use std::{net::IpAddr, process::Command};
 
 use svc_common::{
     env::{NextHop, Route},
+    host::Prefix,
     maps::{Config, Device, device_class, device_flags},
     net::Mac,
 };
@@ -98,9 +99,10 @@ impl Oracle {
         if kernel_tells_sources() {
             (self.memory.v4.source, self.memory.v6.source) = (v4.octets(), v6.octets());
         }
-        for node in [NODE.0, NODE.1] {
+        for node in [NODE.0, NODE.1, "::1"] {
             self.set_route(node, Route::Stack);
         }
+        self.memory.v4.prefixes = vec![Prefix { addr: [127, 0, 0, 0], bits: 8, route: Route::Stack }];
         let unknown = NextHop { ifindex: self.ifindex(WORKLOAD), mtu: 1500, ..NextHop::default() };
         for pod in ["10.244.1.6", "10.244.1.7", "10.244.1.8", "10.244.1.9"] {
             self.set_route(pod, Route::Via(unknown));

@@ -34,10 +34,12 @@ const REMEMBERED: usize = 12;
 
 /// What a step does.
 pub(super) enum Action {
+    /// A frame; an aggregate of packets with so much payload each, if `segment_payload` is not zero.
     Frame {
         hook: Hook,
         ifindex: u32,
         bytes: Vec<u8>,
+        segment_payload: u32,
     },
     /// A selection becomes a table of these backends of its service.
     Table {
@@ -51,6 +53,16 @@ pub(super) enum Action {
         selection: Selection,
     },
     RemoveBackend(u32),
+    /// Flags of a backend are turned over.
+    Flags {
+        id: u32,
+        flags: u16,
+    },
+    /// Whether connections are forwarded past the stack.
+    Fast {
+        uplink: bool,
+        workload: bool,
+    },
     Epoch,
     Clock(u32),
     Ports {
@@ -72,14 +84,17 @@ pub(super) enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Frame { hook, ifindex, bytes } => {
-                write!(f, "{hook:?} of device {ifindex}, {} bytes: {}", bytes.len(), hex(bytes))
+            Self::Frame { hook, ifindex, bytes, segment_payload } => {
+                write!(f, "{hook:?} of device {ifindex}, {} bytes: {}", bytes.len(), hex(bytes))?;
+                if *segment_payload > 0 { write!(f, " in segments of {segment_payload}") } else { Ok(()) }
             }
             Self::Table { index, service, backends } => {
                 write!(f, "selection {index} of service {service}: backends {backends:?}")
             }
             Self::Empty { index, selection } => write!(f, "selection {index}: {selection:?}"),
             Self::RemoveBackend(id) => write!(f, "backend {id} goes"),
+            Self::Flags { id, flags } => write!(f, "backend {id} turns over the flags {flags:#x}"),
+            Self::Fast { uplink, workload } => write!(f, "past the stack: uplink {uplink}, workload {workload}"),
             Self::Epoch => write!(f, "the epoch rises"),
             Self::Clock(seconds) => write!(f, "{seconds} s pass"),
             Self::Ports { min, max } => write!(f, "source ports {min}-{max}"),
@@ -114,6 +129,7 @@ impl Story {
     pub fn begin(oracle: &mut Oracle) -> Self {
         oracle.reset();
         oracle.forget_neighbours();
+        oracle.set_slow(&[UPLINK, WORKLOAD]);
         oracle.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999 });
         for family in 0..2 {
             for service in 0..SERVICES {
@@ -168,9 +184,11 @@ impl Story {
             _ => self.anywhere(oracle, dice),
         };
         if hook != Hook::Xdp && is_refused(&bytes) {
-            return Action::Frame { hook: Hook::Xdp, ifindex: oracle.ifindex(UPLINK), bytes };
+            return Action::Frame { hook: Hook::Xdp, ifindex: oracle.ifindex(UPLINK), bytes, segment_payload: 0 };
         }
-        Action::Frame { hook, ifindex, bytes }
+        let aggregate = hook != Hook::Xdp && dice.one_in(24);
+        let segment_payload = if aggregate { dice.pick(&[1, 8, 536, 1_448, 1_500]) } else { 0 };
+        Action::Frame { hook, ifindex, bytes, segment_payload }
     }
 
     fn anywhere(&self, oracle: &Oracle, dice: &mut Dice<'_>) -> (Hook, u32) {
@@ -198,7 +216,9 @@ impl Story {
             }
             6..8 => Action::Empty { index, selection: dice.pick(&[Selection::REJECT, Selection::DROP]) },
             8..10 => Action::RemoveBackend(FIRST_BACKEND + id * ROOM + dice.below(5) as u32),
-            10..14 => Action::Epoch,
+            10..12 => Action::Epoch,
+            12 => Action::Fast { uplink: dice.one_in(2), workload: dice.one_in(2) },
+            13 => Action::Flags { id: FIRST_BACKEND + id * ROOM + dice.below(5) as u32, flags: 1 << dice.below(8) },
             14..26 => Action::Clock(dice.pick(&[1, 1, 1, 1, 2, 29, 31, 180, 10_801, u32::MAX - 20])),
             26..30 => {
                 let (min, max) = dice.pick(&[(1024, 29_999), (20_000, 20_003), (20_004, 20_004), (0, 0xffff), (9, 8)]);
@@ -228,7 +248,22 @@ impl Story {
     /// Does it on both.
     pub(super) fn perform(&mut self, oracle: &mut Oracle, action: &Action) -> Result<Option<Run>, String> {
         match action {
-            Action::Frame { hook, ifindex, bytes } => return self.frame(oracle, *hook, *ifindex, bytes).map(Some),
+            Action::Frame { hook, ifindex, bytes, segment_payload } => {
+                oracle.segment_payload = *segment_payload;
+                let run = self.frame(oracle, *hook, *ifindex, bytes);
+                oracle.segment_payload = 0;
+                return run.map(Some);
+            }
+            Action::Flags { id, flags } => oracle.change_backend_flags(*id, |old| old ^ flags),
+            Action::Fast { uplink, workload } => {
+                for (device, fast) in [(UPLINK, *uplink), (WORKLOAD, *workload)] {
+                    if fast {
+                        oracle.set_fast(&[device]);
+                    } else {
+                        oracle.set_slow(&[device]);
+                    }
+                }
+            }
             Action::Table { index, service, backends } => table(oracle, *index, *service, backends),
             Action::Empty { index, selection } => oracle.set_empty_selection(*index, *selection),
             Action::RemoveBackend(id) => oracle.remove_backend(*id),
