@@ -2,7 +2,7 @@
 
 use crate::{
     family::Family,
-    maps::{Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, Scratch, Selection, Tuple},
+    maps::{Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, Scratch, Selection, Tuple},
     net::Mac,
     reason::Reason,
 };
@@ -104,6 +104,9 @@ pub trait Env<F: Family> {
 
     /// The address that this node would use itself on the route looked up last; the default if the kernel does not tell.
     fn source(&mut self) -> F::Addr;
+
+    /// What was answered in this second.
+    fn answers(&mut self) -> Option<&mut Answers>;
 
     /// Counts a reason.
     fn count(&mut self, reason: Reason);

@@ -2,6 +2,7 @@
 
 use crate::{
     csum,
+    icmp::{Icmp, Icmpv6, Messages},
     net::{Be16, proto},
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
@@ -25,6 +26,8 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     const ETHER_TYPE: Be16;
     /// IANA protocol number of the family's ICMP.
     const ICMP: u8;
+    /// Its messages.
+    type Messages: Messages<Self::Addr>;
     /// The loopback network's test is the family's own.
     fn is_loopback(addr: &Self::Addr) -> bool;
 
@@ -138,6 +141,7 @@ impl Family for V4 {
     type Addr = [u8; 4];
     const ETHER_TYPE: Be16 = Be16::from_host(0x0800);
     const ICMP: u8 = proto::ICMP;
+    type Messages = Icmp;
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 4]) -> bool {
@@ -231,6 +235,7 @@ impl Family for V6 {
     type Addr = [u8; 16];
     const ETHER_TYPE: Be16 = Be16::from_host(0x86dd);
     const ICMP: u8 = proto::ICMPV6;
+    type Messages = Icmpv6;
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 16]) -> bool {

@@ -7,7 +7,7 @@ use crate::{
     env::{Env, InsertError, Route, Table},
     family::{Family, V4, V6},
     maps::{
-        Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
+        Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
         ServiceCounters, SlotRow, Tuple,
     },
     outcome::Outcome,
@@ -152,6 +152,8 @@ pub struct Memory {
     pub counters: HashMap<Reason, u64>,
     /// `SVC_COUNTERS`.
     pub services: HashMap<u32, ServiceCounters>,
+    /// `ANSWERS`.
+    pub answers: Answers,
     /// The clock.
     pub now: Clock,
     /// What happened since the owner last cleared it.
@@ -242,6 +244,10 @@ macro_rules! family {
 
             fn source(&mut self) -> $addr {
                 self.$tables.source
+            }
+
+            fn answers(&mut self) -> Option<&mut Answers> {
+                Some(&mut self.answers)
             }
 
             fn count(&mut self, reason: Reason) {

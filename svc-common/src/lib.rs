@@ -12,6 +12,7 @@ pub mod family;
 pub mod flow;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
+pub mod icmp;
 pub mod maps;
 pub mod net;
 pub mod outcome;

@@ -93,6 +93,12 @@ pub trait Packet {
     /// [`Reason::Malformed`] if the kernel refuses; the frame is as before.
     fn close_gap(&mut self, bytes: usize) -> Result<(), Reason>;
 
+    /// Makes sure that the first `bytes` bytes can be read and written.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the kernel cannot.
+    fn pull(&mut self, bytes: usize) -> Result<(), Reason>;
+
     /// Index of the device that it came in through; at egress the one that it leaves by.
     fn ifindex(&self) -> u32;
 }
@@ -208,6 +214,10 @@ mod host {
             let frame = [eth, rest.get(bytes..).ok_or(Reason::Malformed)?].concat();
             self.replace(&frame);
             Ok(())
+        }
+
+        fn pull(&mut self, bytes: usize) -> Result<(), Reason> {
+            if bytes <= self.len { Ok(()) } else { Err(Reason::Malformed) }
         }
 
         fn ifindex(&self) -> u32 {

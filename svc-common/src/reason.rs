@@ -60,12 +60,19 @@ reasons! {
     UnmanagedDevice = 15, "unmanaged_device";
     /// Dropped: a loopback address came in from a wire (CVE-2020-8558).
     LoopbackFromWire = 16, "loopback_from_wire";
-    /// Dropped: our programs would forward the packet, but it does not fit through the next hop's device (B41).
+    /// Our programs would forward the packet, but it does not fit through the next hop's device (B41): translated and left
+    /// to the stack, or dropped and its sender told.
     TooBig = 17, "too_big";
     /// Refused: the address is a service's, but no service has this port (B66).
     UnknownPort = 18, "unknown_port";
-    /// Dropped: the sender would be told, but must not be (B42), or there were enough answers in this second.
+    /// Dropped: the sender would be told, but must not be (B42), or there were enough answers in this second; or a packet
+    /// does not fit that may be cut into fragments, which is not done here (B41).
     Unanswered = 19, "unanswered";
+    /// Passed: an ICMP error does not show whose packet it is about: a later fragment, another protocol, cut short, or
+    /// not the receiver's (B40).
+    IcmpQuote = 20, "icmp_quote";
+    /// Dropped: an ICMP error towards a service address, about a packet of no connection and no frontend.
+    IcmpStray = 21, "icmp_stray";
 }
 
 impl Reason {

@@ -12,7 +12,7 @@ use svc_common::{
     env::{Env, InsertError, Route, Table},
     family::{V4, V6},
     maps::{
-        Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
+        Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
         ServiceCounters, SlotRow, Tuple, spec,
     },
     reason::Reason,
@@ -34,6 +34,9 @@ static CONFIG: Array<Config> = Array::with_max_entries(spec::CONFIG.capacity, BP
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(spec::COUNTERS.capacity, 0);
 #[map]
 static SVC_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(spec::SVC_COUNTERS.capacity, 0);
+// How many packets were made in this second.
+#[map]
+static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(spec::ANSWERS.capacity, 0);
 
 // A route look-up's question and answer: too large for the stack beside the pipeline.
 #[map]
@@ -219,6 +222,12 @@ macro_rules! family {
                 // SAFETY: per CPU, as `$scratch`.
                 let query = FIB_SCRATCH.get_ptr_mut(0).map(|query| unsafe { &*value(query) });
                 query.and_then(|query| query.src.first_chunk().copied()).unwrap_or_default()
+            }
+
+            #[inline(always)]
+            fn answers(&mut self) -> Option<&mut Answers> {
+                // SAFETY: per CPU, as `$scratch`.
+                ANSWERS.get_ptr_mut(0).map(|answers| unsafe { value(answers) })
             }
 
             #[inline(always)]

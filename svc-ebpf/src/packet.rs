@@ -119,6 +119,11 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
+    fn pull(&mut self, _bytes: usize) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         self.ctx.ingress_ifindex() as u32
     }
@@ -261,6 +266,13 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
     #[inline(always)]
     fn close_gap(&mut self, bytes: usize) -> Result<(), Reason> {
         self.adjust_room(-(bytes as i32))
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, bytes: usize) -> Result<(), Reason> {
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_skb_pull_data(self.skb(), bytes as u32) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 
     #[inline(always)]

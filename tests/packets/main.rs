@@ -7,6 +7,7 @@ mod connection;
 mod dnat;
 mod extension;
 mod forward;
+mod icmp;
 mod parse;
 mod random;
 mod selection;

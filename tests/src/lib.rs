@@ -23,6 +23,7 @@ pub mod client;
 pub mod demo;
 pub mod load;
 pub mod manifest;
+pub mod message;
 pub mod need;
 pub mod netns;
 pub mod oracle;

@@ -10,7 +10,7 @@ mod service;
 pub mod spec;
 
 pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
-pub use node::{Config, Device, ServiceCounters, device_class, device_flags};
+pub use node::{Answers, Config, Device, ServiceCounters, device_class, device_flags};
 pub use service::{Backend, Frontend, FrontendKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags, frontend_flags};
 pub use spec::MapSpec;
 
@@ -58,6 +58,7 @@ map_types!(
     Flow<[u8; 4]>: 64, Flow<[u8; 16]>: 88,
     Device: 32,
     Config: 8,
+    Answers: 8,
     ServiceCounters: 40,
     Scratch<[u8; 4]>: 192, Scratch<[u8; 16]>: 288,
 );

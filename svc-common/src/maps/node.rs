@@ -1,5 +1,6 @@
 //! The node: devices, settings, counters.
 
+use super::Clock;
 use crate::net::Mac;
 
 /// Value of `DEVICES`; the key is the ifindex.
@@ -69,4 +70,32 @@ pub struct ServiceCounters {
     pub reply_bytes: u64,
     /// Connections recorded.
     pub new_flows: u64,
+}
+
+/// The one value of `ANSWERS`, per CPU: how many packets were made in this second, so that they stay few (B41).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// The second.
+    pub second: Clock,
+    /// How many in it.
+    pub count: u32,
+}
+
+impl Answers {
+    /// Answers per second and CPU, as many as the kernel gives on all CPUs together (`icmp_msgs_per_sec`).
+    pub const LIMIT: u32 = 1_000;
+
+    /// Whether one more may be given now; if so, it is counted.
+    #[inline(always)]
+    pub fn take(&mut self, now: Clock) -> bool {
+        if self.second != now {
+            *self = Self { second: now, count: 0 };
+        }
+        if self.count >= Self::LIMIT {
+            return false;
+        }
+        self.count += 1;
+        true
+    }
 }

@@ -55,6 +55,8 @@ map_specs! {
     STAGES_INGRESS = 8, layout 1;
     /// The same at tc egress.
     STAGES_EGRESS = 8, layout 1;
+    /// [`super::Answers`], per CPU.
+    ANSWERS = 1, layout 1;
     /// [`super::Scratch`], per CPU.
     SCRATCH_V4 = 1, layout 1;
     /// The same for IPv6.

@@ -3,6 +3,7 @@
 //!
 //! A stage finds the packet as it came and reads it afresh.
 
+mod answer;
 mod icmp;
 pub mod rare;
 mod reject;

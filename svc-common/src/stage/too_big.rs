@@ -1,10 +1,77 @@
-//! The answer to a packet that our programs would forward but that does not fit through the next hop's device.
+//! Packets of ours that do not fit through the next hop's device (B41).
+//!
+//! Where the translated packet may go through the stack, it does: the stack cuts it into fragments, or answers, and what
+//! it answers is translated like any other error. It does not forward packets with a source address of this node, though;
+//! then the sender is told from here.
 
-use crate::{env::Env, family::Family, outcome::Packed, packet::Packet, reason::Reason};
+use super::{
+    answer,
+    rare::{self, Piece},
+};
+use crate::{
+    env::{Env, Route, Table},
+    family::Family,
+    icmp::Messages,
+    maps::{Scratch, flow_flags},
+    outcome::Packed,
+    packet::{Hook, Packet},
+    reason::Reason,
+    rewrite::rewrite,
+};
 
 /// Runs the stage.
 #[inline(always)]
-pub fn run<F: Family, P: Packet, E: Env<F>>(_pkt: &mut P, env: &mut E) -> Packed {
+pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
+    let Some(mut scratch) = env.scratch() else {
+        return Packed::PASS;
+    };
+    handle::<F, P, E>(pkt, env, &mut scratch).unwrap_or_else(|reason| {
+        env.count(reason);
+        Packed::drop(reason)
+    })
+}
+
+#[inline(always)]
+fn handle<F: Family, P: Packet, E: Env<F>>(
+    pkt: &mut P,
+    env: &mut E,
+    scratch: &mut Scratch<F::Addr>,
+) -> Result<Packed, Reason> {
+    // XDP leaves such packets to tc, and egress sends nothing.
+    if !matches!(P::HOOK, Hook::Ingress) || rare::read::<F>(pkt, &mut scratch.parsed, &mut Piece::default()).is_err() {
+        return Err(Reason::Unanswered);
+    }
+    let Scratch { parsed, flow, now, .. } = scratch;
+    let mut found = false;
+    for table in [Table::Established, Table::Embryo] {
+        if !found && let Some(stored) = env.lookup_flow(table, &parsed.tuple) {
+            *flow = *stored;
+            found = true;
+        }
+    }
+    if !found {
+        return Err(Reason::Unanswered);
+    }
+    let as_forwarded = flow.flags & flow_flags::REVERSE == 0 && flow.src == parsed.tuple.src;
+    if as_forwarded || (F::Messages::may_be_cut(pkt) && is_foreign::<F, P, E>(pkt, env, &flow.src)) {
+        flow.flags &= !(flow_flags::FORWARD | flow_flags::HOP_RESOLVED);
+        rewrite::<F, true>(pkt, parsed, flow)?;
+        env.count(Reason::TooBig);
+        return Ok(Packed::DELIVER);
+    }
+    *now = env.now();
+    let allowed = !F::Messages::may_be_cut(pkt)
+        && answer::is_answerable::<F>(pkt, &parsed.tuple.src)
+        && env.answers().is_some_and(|answers| answers.take(*now));
+    if !allowed {
+        return Err(Reason::Unanswered);
+    }
     env.count(Reason::TooBig);
-    Packed::drop(Reason::TooBig)
+    answer::too_big::<F, P>(pkt, parsed, flow.mtu)
+}
+
+/// Whether the address is not this node's.
+#[inline(always)]
+fn is_foreign<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, addr: &F::Addr) -> bool {
+    matches!(env.route(addr, addr, F::ICMP, pkt.ifindex()), Route::Via(_))
 }

@@ -34,4 +34,16 @@ impl Ipv4Header {
     pub const fn fragment_bits(&self) -> u16 {
         self.fragment.to_host() & 0x3fff
     }
+
+    /// Whether the payload begins elsewhere, in the datagram's first fragment.
+    #[inline(always)]
+    pub const fn is_later_fragment(&self) -> bool {
+        self.fragment.to_host() & 0x1fff != 0
+    }
+
+    /// Whether routers must not cut it into fragments.
+    #[inline(always)]
+    pub const fn dont_fragment(&self) -> bool {
+        self.fragment.to_host() & 0x4000 != 0
+    }
 }

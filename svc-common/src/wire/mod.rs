@@ -5,12 +5,14 @@
 #![expect(unsafe_code, reason = "declares which structs may be laid over packet bytes")]
 
 mod eth;
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod tcp;
 mod udp;
 
 pub use eth::{ETH_LEN, EthHeader};
+pub use icmp::{Chunk, IcmpHeader};
 pub use ipv4::Ipv4Header;
 pub use ipv6::{ExtensionHeader, Ipv6Header, ipv6_next};
 pub use tcp::{TcpHeader, tcp_flags};
@@ -53,4 +55,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, TcpHeader: 20, UdpHeader: 8);
+headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, TcpHeader: 20, UdpHeader: 8);

@@ -54,8 +54,11 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
 }
 
 /// Reads all headers.
+///
+/// # Errors
+/// What keeps the packet from being translated.
 #[inline(always)]
-fn read<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>, piece: &mut Piece) -> Result<(), Unparsed> {
+pub fn read<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>, piece: &mut Piece) -> Result<(), Unparsed> {
     let proto = F::locate(pkt, parsed, piece)?;
     if !piece.is_whole() {
         return Err(Unparsed::Fragment);
