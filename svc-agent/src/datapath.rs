@@ -21,6 +21,8 @@ pub mod program {
     pub const TC_EGRESS: &str = "svc_tc_egress";
     /// Returns the datapath's clock; run by the agent only.
     pub const CLOCK: &str = "svc_clock";
+    /// Removes connections that are over; run by the agent only.
+    pub const SWEEP: &str = "svc_sweep";
     /// The programs of the pipeline's stages, by the array that they belong in.
     pub const STAGES: [(MapSpec, [&str; Stage::ALL.len()]); 3] = [
         (spec::STAGES_XDP, ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big"]),

@@ -1,49 +1,57 @@
 //! Removes connections that have been silent for too long: both directions, or neither (B21).
+//!
+//! Reads the tables in batches and collects what looks old; the program `svc_sweep` looks at each connection once more, by
+//! the datapath's own clock, at the moment of its removal (B25).
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use aya::Pod;
-use svc_common::flow::{partner_key, timeout_s};
-use svc_common::maps::{Flow, MapType, Tuple};
-use svc_common::net::proto;
+use svc_common::expire::since;
+use svc_common::family::{Family as _, V4, V6};
+use svc_common::maps::{Flow, MapType, SWEEP_KEYS, Timeouts, Tuple};
+use svc_common::net::Be16;
+use svc_common::wire::ETH_LEN;
 
-use crate::flows::{Family, Tables, idle_s, joint_state};
-
-/// Nothing times out earlier: spares looking up the partners of flows that just had a packet.
-const SHORTEST_S: u32 = timeout_s(proto::UDP, 0);
-
-/// Whether a flow and its partner are to go.
-fn expired<A>(protocol: u8, flow: &Flow<A>, partner: Option<&Flow<A>>, now_s: u32) -> bool {
-    idle_s(flow, partner, now_s) >= timeout_s(protocol, joint_state(flow, partner))
-}
+use crate::flows::{Family, Tables};
 
 /// What a sweep saw and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Entries of `FLOWS_V4`, `FLOWS_V6`, `EMBRYOS_V4` and `EMBRYOS_V6`, counted before removals.
     pub entries: [u64; 4],
-    /// Entries removed.
+    /// Connections removed.
     pub removed: u64,
 }
 
-/// Goes once over all tables; `clock` is the datapath's.
+/// Goes once over all tables. `now_s` is the datapath's clock; `program` runs `svc_sweep` over a frame.
 ///
 /// # Errors
-/// If a table cannot be read or written.
-pub fn sweep(tables: &mut Tables, clock: impl Fn() -> anyhow::Result<u32>) -> anyhow::Result<Swept> {
-    let now_s = clock()?;
+/// If a table cannot be read or the program not be run.
+pub fn sweep(
+    tables: &Tables,
+    timeouts: &Timeouts,
+    now_s: u32,
+    mut program: impl FnMut(&[u8]) -> anyhow::Result<u32>,
+) -> anyhow::Result<Swept> {
     let mut swept = Swept::default();
     let [flows_v4, flows_v6, embryos_v4, embryos_v6] = &mut swept.entries;
-    let old_v4 = old_flows(&tables.v4, now_s, [flows_v4, embryos_v4])?;
-    let old_v6 = old_flows(&tables.v6, now_s, [flows_v6, embryos_v6])?;
-    // The sweep took a while: a packet may have come since.
-    let now_s = clock()?;
-    swept.removed = remove(&mut tables.v4, &old_v4, now_s)? + remove(&mut tables.v6, &old_v6, now_s)?;
+    let old_v4 = old_flows(&tables.v4, timeouts, now_s, [flows_v4, embryos_v4])?;
+    let old_v6 = old_flows(&tables.v6, timeouts, now_s, [flows_v6, embryos_v6])?;
+    swept.removed += remove(&old_v4, V4::ETHER_TYPE, timeouts, &mut program)?;
+    swept.removed += remove(&old_v6, V6::ETHER_TYPE, timeouts, &mut program)?;
     Ok(swept)
 }
 
-/// The keys of the flows that are silent for too long; counts the entries of both tables.
-fn old_flows<A: Copy + 'static>(family: &Family<A>, now_s: u32, counts: [&mut u64; 2]) -> anyhow::Result<Vec<Tuple<A>>>
+/// The keys of the flows that are silent for too long by themselves; counts the entries of both tables.
+///
+/// Each direction knows what was seen of the other, so their partners are left to the program.
+fn old_flows<A: Copy + Into<IpAddr> + 'static>(
+    family: &Family<A>,
+    timeouts: &Timeouts,
+    now_s: u32,
+    counts: [&mut u64; 2],
+) -> anyhow::Result<Vec<Tuple<A>>>
 where
     Tuple<A>: MapType + Pod,
     Flow<A>: MapType + Pod,
@@ -52,11 +60,8 @@ where
     for (table, count) in [&family.established, &family.embryos].into_iter().zip(counts) {
         table.for_each(|key, flow| {
             *count += 1;
-            if idle_s(&flow, None, now_s) >= SHORTEST_S {
-                let partner = family.get(&partner_key(&flow, key.proto));
-                if expired(key.proto, &flow, partner.as_ref(), now_s) {
-                    old.push(key);
-                }
+            if since(now_s, flow.seen_s) >= timeouts.of(key.proto, flow.state) {
+                old.push(key);
             }
             ControlFlow::Continue(())
         })?;
@@ -64,58 +69,64 @@ where
     Ok(old)
 }
 
-/// Looks at each flow once more, right before it goes (B25), and takes its partner along.
-fn remove<A: Copy + 'static>(family: &mut Family<A>, old: &[Tuple<A>], now_s: u32) -> anyhow::Result<u64>
+/// Has the kernel look at each of these again and remove what is over; returns how many connections that were.
+fn remove<A: Copy>(
+    old: &[Tuple<A>],
+    ether_type: Be16,
+    timeouts: &Timeouts,
+    program: &mut impl FnMut(&[u8]) -> anyhow::Result<u32>,
+) -> anyhow::Result<u64>
 where
-    Tuple<A>: MapType + Pod,
-    Flow<A>: MapType + Pod,
+    Tuple<A>: MapType,
 {
     let mut removed = 0;
-    for key in old {
-        // Gone already, with its partner.
-        let Some(flow) = family.get(key) else { continue };
-        let back = partner_key(&flow, key.proto);
-        let partner = family.get(&back);
-        if !expired(key.proto, &flow, partner.as_ref(), now_s) {
-            continue;
-        }
-        // A tuple may be in both tables while it is promoted.
-        for key in [Some(*key), partner.map(|_| back)].into_iter().flatten() {
-            removed += u64::from(family.established.remove(&key)?);
-            removed += u64::from(family.embryos.remove(&key)?);
-        }
+    for keys in old.chunks(SWEEP_KEYS) {
+        removed += u64::from(program(&frame(keys, ether_type, timeouts))?.count_ones());
     }
     Ok(removed)
 }
 
+/// What `svc_sweep` reads: an Ethernet header that names the family, the time-outs, the keys, and a key without a
+/// protocol that ends them.
+pub fn frame<A: Copy>(keys: &[Tuple<A>], ether_type: Be16, timeouts: &Timeouts) -> Vec<u8>
+where
+    Tuple<A>: MapType,
+{
+    let mut frame = vec![0; ETH_LEN - size_of::<Be16>()];
+    frame.extend(ether_type.0);
+    frame.extend(timeouts.bytes());
+    frame.extend(keys.iter().flat_map(MapType::bytes));
+    frame.resize(frame.len() + size_of::<Tuple<A>>(), 0);
+    frame
+}
+
 #[cfg(test)]
 mod tests {
-    use svc_common::maps::flow_state;
-
     use super::*;
 
-    #[test]
-    fn b21_a_packet_of_either_direction_keeps_both() {
-        let flow = |seen_s| Flow::<[u8; 4]> { seen_s, state: flow_state::ESTABLISHED, packets: 1, ..Flow::default() };
-        let check = |seen, partner: Option<u32>, now, gone| {
-            let partner = partner.map(flow);
-            assert_eq!(expired(proto::TCP, &flow(seen), partner.as_ref(), now), gone, "{seen} {partner:?} {now}");
-        };
-        check(0, None, 7_999, false);
-        check(0, None, 8_000, true);
-        check(0, Some(0), 8_000, true);
-        check(0, Some(1), 8_000, false);
-        check(1, Some(0), 8_000, false);
+    fn key(port: u16) -> Tuple<[u8; 4]> {
+        Tuple { sport: Be16::from_host(port), proto: 6, ..Tuple::default() }
     }
 
     #[test]
-    fn b18_one_fin_leaves_an_hour() {
-        let state = |state| Flow::<[u8; 4]> { state, packets: 1, ..Flow::default() };
-        let forward = state(flow_state::ESTABLISHED | flow_state::FIN);
-        let reverse = state(flow_state::ESTABLISHED | flow_state::PEER_FIN);
-        assert!(!expired(proto::TCP, &forward, Some(&reverse), 3_599));
-        assert!(expired(proto::TCP, &forward, Some(&reverse), 3_600));
-        let closed = state(flow_state::ESTABLISHED | flow_state::FIN | flow_state::PEER_FIN);
-        assert!(expired(proto::TCP, &forward, Some(&closed), 120));
+    fn connections_are_handed_over_by_the_frame_and_counted_by_the_bit() {
+        let keys: Vec<_> = (0..70).map(key).collect();
+        let mut frames = Vec::new();
+        let removed = remove(&keys, V4::ETHER_TYPE, &Timeouts::default(), &mut |frame| {
+            frames.push(frame.len());
+            Ok(0b101)
+        });
+        assert_eq!(removed.unwrap(), 6);
+        let of = |keys: usize| ETH_LEN + size_of::<Timeouts>() + (keys + 1) * size_of::<Tuple<[u8; 4]>>();
+        assert_eq!(frames, [of(32), of(32), of(6)]);
+    }
+
+    #[test]
+    fn a_frame_says_family_time_outs_and_keys() {
+        let frame = frame(&[key(7)], V4::ETHER_TYPE, &Timeouts::default());
+        assert_eq!(frame[12..14], [0x08, 0x00]);
+        assert_eq!(frame[14..22], [60u32.to_ne_bytes(), 8_000u32.to_ne_bytes()].concat());
+        assert_eq!(Tuple::from_bytes(&frame[46..62]), Some(key(7)));
+        assert_eq!(frame[62..], [0; 16]);
     }
 }

@@ -105,23 +105,27 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         env.count(Reason::PromotionRefused);
     }
 
-    match env.lookup_flow(table, partner_key) {
-        Some(stored) => {
-            stored.seen_s = *now;
-            stored.state |= peer_seen;
-            if revived {
-                stored.state &= !flow_state::RST;
-            }
-        }
-        None => {
-            flow::init_partner::<F>(partner, partner_key, key, flow);
-            if env.insert_flow(table, partner_key, partner).is_ok() {
-                env.count(Reason::PartnerRestored);
-            }
+    if let Some(stored) = env.lookup_flow(table, partner_key) {
+        stored.seen_s = *now;
+        stored.state |= peer_seen;
+        if revived {
+            stored.state &= !flow_state::RST;
         }
     }
     if let Some(stored) = env.lookup_flow(table, key) {
         *stored = *flow;
+    }
+    // The sweep may have removed either since. It looks at the time after the removal, this at the table after the time
+    // is written, so one of them sees what the other did (B25). An attempted insertion takes the lock of the removal, so
+    // the writes are seen before it; a table that evicts would make room for it first.
+    if matches!(table, Table::Established) || env.lookup_flow(table, key).is_none() {
+        let _present = env.insert_flow(table, key, flow);
+    }
+    if env.lookup_flow(table, partner_key).is_none() {
+        flow::init_partner::<F>(partner, partner_key, key, flow);
+        if env.insert_flow(table, partner_key, partner).is_ok() {
+            env.count(Reason::PartnerRestored);
+        }
     }
     Attended::Replay
 }

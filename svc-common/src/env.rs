@@ -81,6 +81,10 @@ pub trait Env<F: Family> {
     /// Removes a flow if it is there.
     fn remove_flow(&mut self, table: Table, key: &Tuple<F::Addr>);
 
+    /// Removes a flow that had no packet for `limit_s` seconds. One that has a packet at this very moment stays, or is
+    /// there again afterwards.
+    fn remove_silent(&mut self, table: Table, key: &Tuple<F::Addr>, now: Clock, limit_s: u32);
+
     /// Looks a frontend up.
     fn lookup_frontend(&mut self, key: &FrontendKey<F::Addr>) -> Option<&Frontend>;
 

@@ -5,7 +5,7 @@ use crate::{
     env::{NextHop, Route},
     family::Family,
     maps::{Device, Flow, Tuple, device_class, device_flags, flow_flags, flow_state},
-    net::{Be16, proto},
+    net::Be16,
     wire::tcp_flags,
 };
 
@@ -153,33 +153,10 @@ pub fn set_next_hop<A>(flow: &mut Flow<A>, route: Route, egress: Option<&Device>
     }
 }
 
-/// Seconds of silence after which a flow is forgotten, by protocol and state.
-///
-/// The values are those of RFC 5382 (established TCP not under 2 h 4 min), RFC 4787 (UDP not under 2 min) and what
-/// Linux and kube-proxy use for the closing states (B16-B19). A reset does not end a connection at once: one with a
-/// wrong sequence number must not cut a live connection (RFC 5961).
-pub const fn timeout_s(protocol: u8, state: u8) -> u32 {
-    let both = flow_state::FIN | flow_state::PEER_FIN;
-    if protocol != proto::TCP {
-        return if state & (flow_state::ESTABLISHED | flow_state::REPLIED) != 0 { 180 } else { 30 };
-    }
-    if state & flow_state::RST != 0 {
-        40
-    } else if state & both == both {
-        120
-    } else if state & flow_state::ESTABLISHED == 0 {
-        60
-    } else if state & both != 0 {
-        3_600
-    } else {
-        8_000
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::V4;
+    use crate::{family::V4, net::proto};
 
     const FORWARD: u8 = flow_flags::FORWARD;
     const REVERSE: u8 = flow_flags::REVERSE;
@@ -204,25 +181,6 @@ mod tests {
             let (mut again, mut again_key) = (Flow::default(), Tuple::default());
             init_partner::<V4>(&mut again, &mut again_key, &reverse_key, &reverse);
             assert_eq!((again, again_key), (flow, key));
-        }
-    }
-
-    #[test]
-    fn b16_to_b19_the_time_outs_are_those_of_the_table() {
-        use flow_state::{ESTABLISHED, FIN, PEER_FIN, REPLIED, RST};
-        for (protocol, state, expected) in [
-            (proto::TCP, 0, 60),
-            (proto::TCP, REPLIED, 60),
-            (proto::TCP, ESTABLISHED, 8_000),
-            (proto::TCP, ESTABLISHED | FIN, 3_600),
-            (proto::TCP, ESTABLISHED | PEER_FIN, 3_600),
-            (proto::TCP, ESTABLISHED | FIN | PEER_FIN, 120),
-            (proto::TCP, ESTABLISHED | RST, 40),
-            (proto::UDP, 0, 30),
-            (proto::UDP, REPLIED, 180),
-            (proto::UDP, ESTABLISHED, 180),
-        ] {
-            assert_eq!(timeout_s(protocol, state), expected, "protocol {protocol} state {state:#b}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::{
     env::{Env, InsertError, Route, Table},
+    expire,
     family::{Family, V4, V6},
     maps::{
         Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
@@ -208,6 +209,13 @@ macro_rules! family {
                     Table::Established => self.$tables.flows.remove(key),
                     Table::Embryo => self.$tables.embryos.remove(key),
                 };
+            }
+
+            fn remove_silent(&mut self, table: Table, key: &Tuple<$addr>, now: Clock, limit_s: u32) {
+                let silent = |flow: &&mut Flow<$addr>| expire::since(now, flow.seen_s) >= limit_s;
+                if Env::<$family>::lookup_flow(self, table, key).filter(silent).is_some() {
+                    Env::<$family>::remove_flow(self, table, key);
+                }
             }
 
             fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {

@@ -8,6 +8,7 @@ pub mod attend;
 pub mod csum;
 pub mod decide;
 pub mod env;
+pub mod expire;
 pub mod family;
 pub mod flow;
 #[cfg(any(test, feature = "host"))]

@@ -8,6 +8,7 @@ mod limits;
 mod maps;
 mod packet;
 mod stages;
+mod sweep;
 mod tc;
 mod tc_egress;
 mod tc_ingress;

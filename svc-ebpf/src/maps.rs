@@ -10,6 +10,7 @@ use aya_ebpf::{
 };
 use svc_common::{
     env::{Env, InsertError, Route, Table},
+    expire,
     family::{V4, V6},
     maps::{
         Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
@@ -168,6 +169,29 @@ macro_rules! family {
                     Table::Established => $flows.remove(key),
                     Table::Embryo => $embryos.remove(key),
                 };
+            }
+
+            // Not inlined: two copies of a flow need a part of the stack.
+            #[inline(never)]
+            fn remove_silent(&mut self, table: Table, key: &Tuple<$addr>, now: Clock, limit_s: u32) {
+                let found = match table {
+                    Table::Established => $flows.get_ptr_mut(key),
+                    Table::Embryo => $embryos.get_ptr_mut(key),
+                };
+                let Some(found) = found else { return };
+                // SAFETY: just looked up; the memory of an element stays that of some element after its removal.
+                let before = unsafe { *found };
+                if expire::since(now, before.seen_s) < limit_s {
+                    return;
+                }
+                Env::<$family>::remove_flow(self, table, key);
+                // SAFETY: as above.
+                let after = unsafe { *found };
+                // A packet that found the flow before it was removed writes to it, and afterwards looks whether it is still
+                // there. So either it sees the removal or its time is seen here (B25).
+                if after.seen_s != before.seen_s && after.leads_where(&before) {
+                    let _taken = Env::<$family>::insert_flow(self, table, key, &after);
+                }
             }
 
             #[inline(always)]

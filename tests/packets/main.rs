@@ -9,6 +9,8 @@ mod extension;
 mod forward;
 mod icmp;
 mod parse;
+mod race;
 mod random;
 mod selection;
 mod snat;
+mod sweep;

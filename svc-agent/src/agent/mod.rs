@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use aya::maps::PerCpuArray;
 use sd_notify::NotifyState;
-use svc_common::maps::spec;
+use svc_common::maps::{Timeouts, spec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,11 +34,11 @@ use crate::attach::links::Links;
 use crate::attach::maps::{Maps, Sizes};
 use crate::attach::netlink::Netlink;
 use crate::attach::pins::PinDir;
-use crate::attach::programs::{Clock, Programs};
+use crate::attach::programs::{Clock, Programs, Sweep};
 use crate::config::Config;
 use crate::control::{self, Socket};
 use crate::datapath;
-use crate::expire;
+use crate::expire::{self, Swept};
 use crate::flows::Tables;
 use crate::reconcile::Reconciler;
 use crate::resolve::{Node, Policy};
@@ -134,7 +134,13 @@ impl Agent {
             epoch: epoch.clone(),
             clock: clocks.0,
         };
-        let sweeper = Sweeper { tables: Tables::open(&maps)?, clock: clocks.1, published: published.clone() };
+        let sweeper = Sweeper {
+            tables: Tables::open(&maps)?,
+            timeouts: config.timeouts,
+            clock: clocks.1,
+            program: programs.sweep()?,
+            published: published.clone(),
+        };
         let links = Links::new(programs);
         let follower = Follower {
             devices: Devices::new(config, links, &maps, epoch.clone())?,
@@ -164,17 +170,19 @@ impl Agent {
 /// Keeps the flow tables free of what is over.
 struct Sweeper {
     tables: Tables,
+    timeouts: Timeouts,
     clock: Clock,
+    program: Sweep,
     published: Arc<Published>,
 }
 
 impl Sweeper {
-    async fn run(mut self) {
+    async fn run(self) {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             sweep.tick().await;
-            let swept = tokio::task::block_in_place(|| expire::sweep(&mut self.tables, || self.clock.now_s()));
+            let swept = tokio::task::block_in_place(|| self.once());
             match swept {
                 Ok(swept) => {
                     debug!(removed = swept.removed, "swept the flow tables");
@@ -183,6 +191,10 @@ impl Sweeper {
                 Err(error) => warn!(error = format!("{error:#}"), "cannot sweep the flow tables; trying again"),
             }
         }
+    }
+
+    fn once(&self) -> anyhow::Result<Swept> {
+        expire::sweep(&self.tables, &self.timeouts, self.clock.now_s()?, |frame| self.program.run(frame))
     }
 }
 

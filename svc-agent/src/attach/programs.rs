@@ -47,7 +47,9 @@ impl Programs {
         }
         let mut ebpf = loader.load(object).context("cannot load the kernel programs' maps")?;
         let mut loaded = BTreeMap::new();
-        for name in [program::XDP, program::XDP_VETH, program::TC_INGRESS, program::TC_EGRESS, program::CLOCK] {
+        for name in
+            [program::XDP, program::XDP_VETH, program::TC_INGRESS, program::TC_EGRESS, program::CLOCK, program::SWEEP]
+        {
             loaded.insert(name, load_one(&mut ebpf, name)?);
         }
         let maps = Maps::open(pins)?;
@@ -88,6 +90,14 @@ impl Programs {
     pub fn clock(&self) -> anyhow::Result<Clock> {
         Ok(Clock(self.get(program::CLOCK)?.fd.try_clone()?))
     }
+
+    /// The program that removes connections.
+    ///
+    /// # Errors
+    /// If the process has no file descriptor left.
+    pub fn sweep(&self) -> anyhow::Result<Sweep> {
+        Ok(Sweep(self.get(program::SWEEP)?.fd.try_clone()?))
+    }
 }
 
 fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
@@ -127,6 +137,20 @@ impl Clock {
     pub fn now_s(&self) -> anyhow::Result<Seconds> {
         // The shortest packet that the kernel takes.
         bpf::run(&self.0, &[0; 64]).context("cannot read the datapath's clock")
+    }
+}
+
+/// The program `svc_sweep`.
+#[derive(Debug)]
+pub struct Sweep(OwnedFd);
+
+impl Sweep {
+    /// Runs it over a frame; the bits of the result say which of the frame's connections were removed.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub fn run(&self, frame: &[u8]) -> anyhow::Result<u32> {
+        bpf::run(&self.0, frame).context("cannot run `svc_sweep`")
     }
 }
 

@@ -85,6 +85,22 @@ keys! {
         "Source ports for connections to backends on other nodes";
     MAX_FLOWS: "max-flows", "N", Some("262144"),
         "Established connections per family, counted by direction";
+    TIMEOUT_TCP_HALF_OPEN: "timeout-tcp-half-open", "SECONDS", Some("60"),
+        "Silence after which a TCP or SCTP connection is forgotten that the client has not confirmed";
+    TIMEOUT_TCP_ESTABLISHED: "timeout-tcp-established", "SECONDS", Some("8000"),
+        "The same for an established TCP connection";
+    TIMEOUT_TCP_HALF_CLOSED: "timeout-tcp-half-closed", "SECONDS", Some("3600"),
+        "The same after a FIN of one side";
+    TIMEOUT_TCP_CLOSED: "timeout-tcp-closed", "SECONDS", Some("120"),
+        "The same after both sides have ended the connection, TCP or SCTP";
+    TIMEOUT_TCP_RESET: "timeout-tcp-reset", "SECONDS", Some("40"),
+        "The same after a reset, TCP or SCTP";
+    TIMEOUT_UDP: "timeout-udp", "SECONDS", Some("30"),
+        "Silence after which a UDP flow without an answer is forgotten";
+    TIMEOUT_UDP_ANSWERED: "timeout-udp-answered", "SECONDS", Some("180"),
+        "The same for a UDP flow that was answered";
+    TIMEOUT_SCTP: "timeout-sctp", "SECONDS", Some("210"),
+        "The same for an established SCTP association";
     LOG: "log", "LEVEL", Some("info"),
         "error, warn, info, debug, trace, or a filter such as svc_agent::attach=debug";
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use ipnet::IpNet;
+use svc_common::maps::Timeouts;
 
 pub use value::{Forwarding, PortRange, XdpMode};
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub snat_ports: PortRange,
     /// Capacity of each table of established flows.
     pub max_flows: u32,
+    /// When silent connections are forgotten.
+    pub timeouts: Timeouts,
     /// Filter for the log.
     pub log: String,
 }
@@ -112,6 +115,16 @@ impl Config {
             load_balancer_ips: value::networks(values, &keys::LOAD_BALANCER_IPS)?,
             snat_ports: value::parse(values, &keys::SNAT_PORTS)?,
             max_flows: value::max_flows(values)?,
+            timeouts: Timeouts {
+                half_open: value::seconds(values, &keys::TIMEOUT_TCP_HALF_OPEN)?,
+                established: value::seconds(values, &keys::TIMEOUT_TCP_ESTABLISHED)?,
+                half_closed: value::seconds(values, &keys::TIMEOUT_TCP_HALF_CLOSED)?,
+                closed: value::seconds(values, &keys::TIMEOUT_TCP_CLOSED)?,
+                reset: value::seconds(values, &keys::TIMEOUT_TCP_RESET)?,
+                udp: value::seconds(values, &keys::TIMEOUT_UDP)?,
+                udp_answered: value::seconds(values, &keys::TIMEOUT_UDP_ANSWERED)?,
+                sctp: value::seconds(values, &keys::TIMEOUT_SCTP)?,
+            },
             log: required(values, &keys::LOG)?,
         })
     }
@@ -162,6 +175,7 @@ mod tests {
         assert_eq!(config.snat_ports, PortRange { min: 1024, max: 29_999 });
         assert_eq!((config.xdp_mode, config.max_flows), (XdpMode::Auto, 262_144));
         assert_eq!(config.forwarding, Forwarding::Fast);
+        assert_eq!(config.timeouts, Timeouts::default());
         assert!(config.external_ips.is_empty() && config.load_balancer_ips.is_none());
         assert!(!config.node_name.is_empty());
     }
@@ -187,6 +201,8 @@ mod tests {
             ("forwarding", "slow", "kernel"),
             ("max-flows", "3", "number"),
             ("max-flows", "many", "number"),
+            ("timeout-udp", "0", "seconds"),
+            ("timeout-tcp-established", "2h", "seconds"),
             ("external-ips", "10.0.0.0/33", "CIDR"),
             ("external-ips", "10.0.0.1/8", "10.0.0.0/8"),
             ("node-port-addresses", "010.0.0.0/8", "CIDR"),

@@ -123,6 +123,13 @@ pub(super) fn max_flows(values: &Values) -> Result<u32, ConfigError> {
         .ok_or_else(|| wrong(found, origin, "a number from 1024 to 67108864"))
 }
 
+/// A time-out. The datapath's clock tells no more than 68 years apart.
+pub(super) fn seconds(values: &Values, key: &Key) -> Result<u32, ConfigError> {
+    let (found, origin) = required(values, key)?;
+    let seconds = found.parse().ok().filter(|seconds| (1..=31_536_000).contains(seconds));
+    seconds.ok_or_else(|| wrong(found, origin, "a number of seconds from 1 to 31536000"))
+}
+
 /// An absolute path without `..`.
 pub(super) fn absolute(values: &Values, key: &Key) -> Result<PathBuf, ConfigError> {
     let (found, origin) = required(values, key)?;

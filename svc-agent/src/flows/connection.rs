@@ -2,34 +2,19 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use svc_common::maps::{Flow, Tuple, flow_flags, flow_state};
+use svc_common::expire;
+use svc_common::maps::{Flow, Tuple, flow_flags};
 use svc_common::net::{Be16, Mac};
 
 /// What has been seen of a connection, from the point of view of `flow`.
-pub fn joint_state<A>(flow: &Flow<A>, partner: Option<&Flow<A>>) -> u8 {
-    let Some(partner) = partner else { return flow.state };
-    let has = |bit| partner.state & bit != 0;
-    let mut state = flow.state | (partner.state & (flow_state::RST | flow_state::ESTABLISHED));
-    if partner.packets > 0 {
-        state |= flow_state::REPLIED;
-    }
-    if has(flow_state::FIN) {
-        state |= flow_state::PEER_FIN;
-    }
-    if has(flow_state::PEER_FIN) {
-        state |= flow_state::FIN;
-    }
-    state
+fn joint_state<A>(flow: &Flow<A>, partner: Option<&Flow<A>>) -> u8 {
+    partner.map_or(flow.state, |partner| expire::joint_state(flow.state, partner.state, partner.packets > 0))
 }
 
 /// Seconds since the last packet of either direction.
-pub fn idle_s<A>(flow: &Flow<A>, partner: Option<&Flow<A>>, now_s: u32) -> u32 {
-    let since = |seen_s: u32| {
-        // The clock wraps; a packet may have come after `now_s` was read.
-        let passed = now_s.wrapping_sub(seen_s);
-        if passed > u32::MAX / 2 { 0 } else { passed }
-    };
-    since(flow.seen_s).min(partner.map_or(u32::MAX, |partner| since(partner.seen_s)))
+fn idle_s<A>(flow: &Flow<A>, partner: Option<&Flow<A>>, now_s: u32) -> u32 {
+    let partner = partner.map_or(u32::MAX, |partner| expire::since(now_s, partner.seen_s));
+    expire::since(now_s, flow.seen_s).min(partner)
 }
 
 /// Packets and bytes of one direction.
@@ -102,6 +87,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use svc_common::flow::partner_key;
+    use svc_common::maps::flow_state;
 
     use super::*;
 

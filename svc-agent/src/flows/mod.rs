@@ -4,17 +4,16 @@
 
 mod connection;
 
-use std::io;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use anyhow::Context as _;
 use aya::Pod;
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{HashMap, MapData};
 use svc_common::flow::partner_key;
 use svc_common::maps::{Flow, MapSpec, MapType, Tuple, flow_flags, spec};
 
-pub use self::connection::{Connection, Traffic, idle_s, joint_state};
+pub use self::connection::{Connection, Traffic};
 use crate::attach::maps::Maps;
 use crate::sys::batch;
 
@@ -44,19 +43,6 @@ where
     /// The flow with this key.
     pub fn get(&self, key: &Tuple<A>) -> Option<Flow<A>> {
         self.map.get(key, 0).ok()
-    }
-
-    /// Removes a flow; false if it was not there.
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn remove(&mut self, key: &Tuple<A>) -> anyhow::Result<bool> {
-        match self.map.remove(key) {
-            Ok(()) => Ok(true),
-            Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(false),
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).with_context(|| format!("cannot remove a flow from `{}`", self.name)),
-        }
     }
 
     /// Calls `visit` for every flow until it breaks. Flows that come or go meanwhile may be missed.

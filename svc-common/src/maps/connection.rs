@@ -93,6 +93,14 @@ pub struct Flow<A> {
     pub bytes: u64,
 }
 
+impl<A: PartialEq> Flow<A> {
+    /// Whether it does the same to packets as another flow.
+    #[inline(always)]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.src == other.src && self.dst == other.dst && self.sport == other.sport && self.dport == other.dport
+    }
+}
+
 /// Bits of [`Flow::flags`]: what the flow is. They do not change while it lives, but for the next hop's.
 pub mod flow_flags {
     /// Backend to client; otherwise client to backend.

@@ -8,11 +8,13 @@ mod connection;
 mod node;
 mod service;
 pub mod spec;
+mod sweep;
 
 pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
 pub use node::{Answers, Config, Device, ServiceCounters, device_class, device_flags};
 pub use service::{Backend, Frontend, FrontendKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags, frontend_flags};
 pub use spec::MapSpec;
+pub use sweep::{SWEEP_FLOWS, SWEEP_KEYS, SWEEP_TIMEOUTS, Timeouts};
 
 /// Plain data that may be copied to and from a map as bytes.
 ///
@@ -59,6 +61,7 @@ map_types!(
     Device: 32,
     Config: 8,
     Answers: 8,
+    Timeouts: 32,
     ServiceCounters: 40,
     Scratch<[u8; 4]>: 192, Scratch<[u8; 16]>: 288,
 );

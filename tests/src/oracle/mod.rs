@@ -3,6 +3,7 @@
 //! Every map write and every frame goes to both; every verdict, every byte and every table must be equal.
 
 pub mod random;
+mod sweep;
 mod tables;
 mod verdict;
 mod world;
@@ -130,7 +131,8 @@ impl Oracle {
             let program: &mut Xdp = kernel.program_mut(name).expect(name).try_into().expect("XDP");
             load(name, || program.load());
         }
-        for name in [datapath::program::TC_INGRESS, datapath::program::TC_EGRESS, datapath::program::CLOCK] {
+        let own = [datapath::program::CLOCK, datapath::program::SWEEP];
+        for name in [datapath::program::TC_INGRESS, datapath::program::TC_EGRESS].into_iter().chain(own) {
             let program: &mut SchedClassifier = kernel.program_mut(name).expect(name).try_into().expect("tc");
             load(name, || program.load());
         }

@@ -1,0 +1,235 @@
+//! What several CPUs do at once, on purpose. The loaded programs alone: the host's compilation has one thread.
+
+use std::{
+    ops::ControlFlow,
+    os::fd::AsFd as _,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf, TestRun, TestRunOptions,
+    maps::{Array, HashMap, Map, MapData},
+    programs::SchedClassifier,
+};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::{Pid, SysconfVar, sysconf},
+};
+use svc_agent::{datapath::program, expire, sys::batch};
+use svc_common::{
+    family::{Family as _, V4, V6},
+    flow::partner_key,
+    maps::{Flow, MapType, Timeouts, Tuple, spec},
+    net::{Be16, proto},
+};
+use svc_tests::{
+    oracle::{Oracle, UPLINK, with_oracle},
+    packet::Frame,
+};
+
+/// One family's addresses, and how it finds its flows.
+struct World {
+    vip: &'static str,
+    backend: &'static str,
+    client: &'static str,
+}
+
+const V4_WORLD: World = World { vip: "10.96.0.10:80", backend: "10.244.1.5:8080", client: "198.51.100.7" };
+const V6_WORLD: World = World { vip: "[fd00:96::10]:80", backend: "[fd00:244:1::5]:8080", client: "[2001:db8:7::7]" };
+
+fn pin_to(cpu: usize) {
+    // Not `available_parallelism`, which goes by what this very thread was pinned to before.
+    let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).unwrap().map_or(1, |cpus| cpus as usize);
+    let mut set = CpuSet::new();
+    set.set(cpu % cpus).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+}
+
+/// Runs a tc program over a frame that came in through `ifindex`; returns its verdict and the frame.
+fn run(kernel: &Ebpf, name: &str, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
+    run_again(kernel, name, ifindex, frame, 1)
+}
+
+/// The same so many times, on what the time before has left of the frame.
+fn run_again(kernel: &Ebpf, name: &str, ifindex: u32, frame: &[u8], repeat: u32) -> (u32, Vec<u8>) {
+    let program: &SchedClassifier = kernel.program(name).unwrap().try_into().unwrap();
+    // struct __sk_buff: ifindex is its eleventh word; 192 bytes in all.
+    let mut context = [0u8; 192];
+    context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+    let mut out = vec![0; frame.len() + 256];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        repeat,
+        ..TestRunOptions::default()
+    };
+    let result = program.test_run(options).unwrap();
+    out.truncate(result.data_size_out as usize);
+    (result.return_value, out)
+}
+
+/// Everything in a table.
+fn dump<A: Copy + 'static>(kernel: &Ebpf, name: &str) -> Vec<(Tuple<A>, Flow<A>)>
+where
+    Tuple<A>: MapType,
+    Flow<A>: MapType,
+{
+    let (Map::HashMap(map) | Map::LruHashMap(map)) = kernel.map(name).unwrap() else { panic!("{name}") };
+    let mut entries = Vec::new();
+    batch::for_each(map.fd(), |key, flow| {
+        entries.push((key, flow));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    entries
+}
+
+/// Both tables of a family hold whole connections only: each flow has its partner, whose partner it is. Returns how many
+/// flows there are.
+#[track_caller]
+fn assert_whole<A: Copy + PartialEq + std::fmt::Debug + 'static>(kernel: &Ebpf, tables: [&str; 2]) -> usize
+where
+    Tuple<A>: MapType,
+    Flow<A>: MapType,
+{
+    let all: Vec<_> = tables.iter().flat_map(|name| dump::<A>(kernel, name)).collect();
+    for (key, flow) in &all {
+        let back = partner_key(flow, key.proto);
+        let partners: Vec<_> = all.iter().filter(|(other, _)| *other == back).collect();
+        assert_eq!(partners.len(), 1, "{key:?} {flow:?}");
+        assert_eq!(partner_key(&partners[0].1, key.proto), *key);
+        assert_eq!(all.iter().filter(|(other, _)| other == key).count(), 1, "{key:?} is in both tables");
+    }
+    all.len()
+}
+
+/// Establishes a connection by its first packets.
+fn establish(kernel: &Ebpf, world: &World, ifindex: u32, client: &str) {
+    run(kernel, program::TC_INGRESS, ifindex, &Frame::syn(client, world.vip).build());
+    run(kernel, program::TC_EGRESS, ifindex, &Frame::tcp(world.backend, client).flags("S.").build());
+    run(kernel, program::TC_INGRESS, ifindex, &Frame::tcp(client, world.vip).build());
+}
+
+/// One table of the kernel, written by hand.
+struct Hand<A: Copy + 'static>(HashMap<MapData, Tuple<A>, Flow<A>>)
+where
+    Tuple<A>: aya::Pod,
+    Flow<A>: aya::Pod;
+
+/// The map behind a name, apart from the programs that share it.
+fn handle(kernel: &Ebpf, name: &str) -> Map {
+    let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data)) = kernel.map(name).unwrap() else {
+        panic!("{name}")
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned().unwrap();
+    Map::from_map_data(MapData::from_fd(fd).unwrap()).unwrap()
+}
+
+impl<A: Copy + 'static> Hand<A>
+where
+    Tuple<A>: aya::Pod,
+    Flow<A>: aya::Pod,
+{
+    fn of(kernel: &Ebpf, name: &str) -> Self {
+        Self(HashMap::try_from(handle(kernel, name)).unwrap())
+    }
+
+    fn put(&mut self, flows: &[(Tuple<A>, Flow<A>)], seen_s: u32) {
+        for (key, flow) in flows {
+            self.0.insert(key, Flow { seen_s, ..*flow }, 0).unwrap();
+        }
+    }
+
+    fn has(&self, key: &Tuple<A>) -> bool {
+        self.0.get(key, 0).is_ok()
+    }
+}
+
+/// Packets come to a connection in the moment in which its time is over, while the sweep goes round and round: either the
+/// packet was first, and the connection lives, or the sweep, and it is gone, but never something between.
+fn race_the_sweep<A>(oracle: &mut Oracle, world: &World, ether_type: Be16, tables: [&'static str; 2])
+where
+    A: Copy + PartialEq + Default + std::fmt::Debug + Send + Sync + 'static,
+    Tuple<A>: MapType + aya::Pod,
+    Flow<A>: MapType + aya::Pod,
+{
+    const ROUNDS: u32 = 3_000;
+    const PATIENCE: Duration = Duration::from_secs(5);
+    oracle.serve(100, proto::TCP, &[world.vip], &[world.backend]);
+    let ifindex = oracle.ifindex(UPLINK);
+    let client = |port: u16| format!("{}:{port}", world.client);
+    establish(oracle.kernel(), world, ifindex, &client(1));
+    let flows = dump::<A>(oracle.kernel(), tables[0]);
+    assert_eq!(flows.len(), 2);
+    // Without the frontend a packet that comes too late passes untouched.
+    oracle.remove_frontend(world.vip, proto::TCP);
+    let kernel = oracle.kernel();
+    // The sweep takes longer over a frame than a packet, which so meets it anywhere, and comes by now and then or often;
+    // the last key shows that it has passed.
+    let absent = |n: u16| Tuple { sport: Be16::from_host(n), ..flows[0].0 };
+    let canary = (absent(99), Flow { state: 0, dport: Be16::from_host(99), ..flows[0].1 });
+    let orders = [1, 5, 30].map(|often| {
+        let mut keys: Vec<_> = (10..41).map(absent).chain([canary.0]).collect();
+        (0..often).for_each(|n| keys[n * 30 / often] = flows[n % 2].0);
+        expire::frame(&keys, ether_type, &Timeouts::default())
+    });
+    let frames = [
+        (program::TC_INGRESS, Frame::tcp(&client(1), world.vip).build()),
+        (program::TC_EGRESS, Frame::tcp(world.backend, &client(1)).build()),
+    ];
+    let (mut kept, mut swept) = (0, 0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sweeper = scope.spawn(|| {
+            pin_to(0);
+            for order in orders.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                run_again(kernel, program::SWEEP, ifindex, order, 20);
+            }
+        });
+        let _end = StopAtEnd(&stop);
+        pin_to(1);
+        let mut table = Hand::of(kernel, tables[0]);
+        let mut clock = Array::<_, u64>::try_from(handle(kernel, program::CLOCK_BASE)).unwrap();
+        let mut now = 100_000;
+        let start = Instant::now();
+        for round in (0..ROUNDS).take_while(|_| start.elapsed() < PATIENCE) {
+            table.put(&flows, now);
+            now += 8_000;
+            clock.set(0, u64::from(now), 0).unwrap();
+            let (name, frame) = &frames[round as usize % 2];
+            let (_, after) = run_again(kernel, name, ifindex, frame, 1);
+            let was_first = after != *frame;
+            for _ in 0..2 {
+                table.put(&[canary], now - 10_000);
+                while table.has(&canary.0) {
+                    assert!(!sweeper.is_finished());
+                    std::hint::spin_loop();
+                }
+            }
+            let left = assert_whole::<A>(kernel, tables);
+            assert_eq!(left, if was_first { 2 } else { 0 }, "round {round}, the packet was first: {was_first}");
+            *if was_first { &mut kept } else { &mut swept } += 1;
+        }
+    });
+    println!("{kept} rounds kept the connection, {swept} removed it");
+    assert!(kept > 0 && swept > 0, "the two never met");
+}
+
+/// Lets the other thread end, also if this one panics.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn b25_a_packet_and_the_sweep_at_once_leave_a_whole_connection_or_none() {
+    with_oracle(|oracle| {
+        race_the_sweep::<[u8; 4]>(oracle, &V4_WORLD, V4::ETHER_TYPE, [spec::FLOWS_V4.name, spec::EMBRYOS_V4.name]);
+        race_the_sweep::<[u8; 16]>(oracle, &V6_WORLD, V6::ETHER_TYPE, [spec::FLOWS_V6.name, spec::EMBRYOS_V6.name]);
+    });
+}
