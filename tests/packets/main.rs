@@ -14,3 +14,4 @@ mod random;
 mod selection;
 mod snat;
 mod sweep;
+mod verifier;
