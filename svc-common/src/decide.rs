@@ -1,6 +1,7 @@
 //! The first packet of a connection: frontend, selection, backend, source NAT, record.
 
 use crate::{
+    affinity::{self, Sticky},
     attend::is_sendable,
     env::{Env, InsertError, Route, Table},
     family::{Family, finish, mix_word},
@@ -131,7 +132,7 @@ const NOT_OURS: u32 = u32::MAX;
 #[inline(never)]
 pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Decision {
     if matches!(P::HOOK, Hook::Egress) {
-        return Decision::Pass;
+        return stray::<F, E>(env, &scratch.parsed.tuple.dst);
     }
     let Scratch { parsed, config, now, flow, .. } = scratch;
     let key = &parsed.tuple;
@@ -140,18 +141,22 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     let address = env.lookup_frontend(&FrontendKey::of_address(key.dst)).map_or(NOT_OURS, |row| row.flags);
     let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
     let frontend = if address == NOT_OURS { None } else { env.lookup_frontend(&frontend_key) };
-    let (service, external_selection, internal_selection) = match frontend {
-        Some(frontend) => (frontend.service, frontend.external, frontend.internal),
+    let frontend = match frontend {
+        Some(frontend) => *frontend,
         None if address != NOT_OURS && address & frontend_flags::VIP != 0 => {
             return Decision::Reject(Reason::UnknownPort);
         }
         None => {
+            if address == NOT_OURS && is_service_address::<F, E>(env, &key.dst) {
+                return Decision::Drop(Reason::UnassignedAddress);
+            }
             if parsed.is_syn() && matches!(P::HOOK, Hook::Ingress) {
                 make_way::<F, E>(env, scratch);
             }
             return Decision::Pass;
         }
     };
+    let service = frontend.service;
     let Some((class, own_flags)) = env.lookup_device(own).map(|device| (device.class, device.flags)) else {
         return Decision::Pass;
     };
@@ -161,8 +166,14 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         return Decision::Drop(Reason::LoopbackFromWire);
     }
     let hash = hash::<F>(key);
-    let selection = if external { external_selection } else { internal_selection };
+    if frontend.flags & frontend_flags::SOURCE_RANGES != 0 && !env.in_ranges(service, &key.src) {
+        return Decision::Drop(Reason::SourceRange);
+    }
+    let selection = if external { frontend.external } else { frontend.internal };
     let id = match choose::<F, E>(env, selection, hash) {
+        Ok(fresh) if frontend.flags & frontend_flags::AFFINITY != 0 => {
+            affinity::choose::<F, E>(env, &key.src, &Sticky::new(&frontend, external), fresh, *now)
+        }
         Ok(id) => id,
         Err(Reason::NoEndpoint) => return Decision::Reject(Reason::NoEndpoint),
         Err(reason) => return Decision::Drop(reason),
@@ -204,6 +215,21 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         }
         Err(error) => lost_race::<F, E>(env, scratch, error),
     }
+}
+
+/// Whether addresses of services are taken from where this one is.
+#[inline(always)]
+fn is_service_address<F: Family, E: Env<F>>(env: &mut E, addr: &F::Addr) -> bool {
+    env.service_cidrs().is_some_and(|cidrs| cidrs.0.iter().any(|cidr| F::contains(cidr, addr)))
+}
+
+/// What leaves the node for an address of services that no service has: it would be routed in circles (B66).
+#[inline(always)]
+pub fn stray<F: Family, E: Env<F>>(env: &mut E, dst: &F::Addr) -> Decision {
+    if is_service_address::<F, E>(env, dst) && env.lookup_frontend(&FrontendKey::of_address(*dst)).is_none() {
+        return Decision::Drop(Reason::UnassignedAddress);
+    }
+    Decision::Pass
 }
 
 /// A client dials a backend itself: its answers must not be taken for those of an earlier connection to a VIP from the

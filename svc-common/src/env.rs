@@ -2,7 +2,10 @@
 
 use crate::{
     family::Family,
-    maps::{Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, Scratch, Selection, Tuple},
+    maps::{
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, Scratch,
+        Selection, Tuple,
+    },
     net::Mac,
     reason::Reason,
 };
@@ -87,6 +90,21 @@ pub trait Env<F: Family> {
 
     /// Looks a frontend up.
     fn lookup_frontend(&mut self, key: &FrontendKey<F::Addr>) -> Option<&Frontend>;
+
+    /// Where ClusterIPs are taken from.
+    fn service_cidrs(&mut self) -> Option<&Cidrs<F::Addr>>;
+
+    /// Whether an address is in one of the source ranges of a service.
+    fn in_ranges(&mut self, service: u32, addr: &F::Addr) -> bool;
+
+    /// Looks up which backend a client has. What is written through the reference is in the table at once.
+    fn lookup_affinity(&mut self, key: &AffinityKey<F::Addr>) -> Option<&mut Affinity>;
+
+    /// Records which backend a client has, unless that is recorded.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the table is as before.
+    fn insert_affinity(&mut self, key: &AffinityKey<F::Addr>, affinity: &Affinity) -> Result<(), InsertError>;
 
     /// The selection at an index; [`Selection::REJECT`] out of range.
     fn selection(&mut self, index: u32) -> Selection;

@@ -3,6 +3,7 @@
 use crate::{
     csum,
     icmp::{Icmp, Icmpv6, Messages},
+    maps::Cidr,
     net::{Be16, proto},
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
@@ -63,6 +64,9 @@ pub trait Family: sealed::Sealed + Copy + 'static {
 
     /// The sum of the inverted words, unfolded.
     fn inverted_sum(addr: &Self::Addr) -> u32;
+
+    /// Whether the address is in the network.
+    fn contains(cidr: &Cidr<Self::Addr>, addr: &Self::Addr) -> bool;
 
     /// Mixes the address into a hash that is the same on every machine.
     fn mix(addr: &Self::Addr, hash: u64) -> u64;
@@ -191,6 +195,12 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn contains(cidr: &Cidr<[u8; 4]>, addr: &[u8; 4]) -> bool {
+        let [net, mask, addr] = [cidr.addr, cidr.mask, *addr].map(u32::from_ne_bytes);
+        mask != 0 && addr & mask == net
+    }
+
+    #[inline(always)]
     fn mix(addr: &[u8; 4], hash: u64) -> u64 {
         mix_word(hash, u64::from(u32::from_be_bytes(*addr)))
     }
@@ -287,6 +297,13 @@ impl Family for V6 {
     fn inverted_sum(addr: &[u8; 16]) -> u32 {
         // Up to twice 0xffff and a carry of at most 3.
         0xffff * 3 - Self::sum(addr)
+    }
+
+    #[inline(always)]
+    fn contains(cidr: &Cidr<[u8; 16]>, addr: &[u8; 16]) -> bool {
+        let [[net_high, net_low], [high_mask, low_mask], [high, low]] =
+            [Self::words(&cidr.addr), Self::words(&cidr.mask), Self::words(addr)];
+        high_mask != 0 && high & high_mask == net_high && low & low_mask == net_low
     }
 
     #[inline(always)]

@@ -1,15 +1,15 @@
 //! The environment in memory: the same pipeline without a kernel, for tests, simulation and as the oracle of the loaded
 //! programs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use crate::{
     env::{Env, InsertError, Route, Table},
     expire,
     family::{Family, V4, V6},
     maps::{
-        Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
-        ServiceCounters, SlotRow, Tuple,
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey,
+        SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple,
     },
     outcome::Outcome,
     packet::{Frame, Hook, Packet},
@@ -65,11 +65,15 @@ pub struct Prefix<A> {
 
 impl<A: AsRef<[u8]>> Prefix<A> {
     fn holds(&self, addr: &A) -> bool {
-        let (whole, rest) = (usize::from(self.bits / 8), self.bits % 8);
-        let (own, addr) = (self.addr.as_ref(), addr.as_ref());
-        let differ = own.get(whole).zip(addr.get(whole)).map_or(0, |(own, addr)| own ^ addr);
-        own.get(..whole) == addr.get(..whole) && u16::from(differ) >> (8 - rest) == 0
+        begin_alike(self.addr.as_ref(), addr.as_ref(), self.bits)
     }
+}
+
+/// Whether the first `bits` bits of two addresses are the same.
+fn begin_alike(own: &[u8], addr: &[u8], bits: u8) -> bool {
+    let (whole, rest) = (usize::from(bits / 8), bits % 8);
+    let differ = own.get(whole).zip(addr.get(whole)).map_or(0, |(own, addr)| own ^ addr);
+    own.get(..whole) == addr.get(..whole) && u16::from(differ) >> (8 - rest) == 0
 }
 
 /// The maps of one family, and the routes that the kernel would find.
@@ -79,6 +83,12 @@ pub struct Tables<F: Family> {
     pub frontends: HashMap<FrontendKey<F::Addr>, Frontend>,
     /// `BACKENDS`.
     pub backends: HashMap<u32, Backend<F::Addr>>,
+    /// `SVC_CIDRS`.
+    pub service_cidrs: Cidrs<F::Addr>,
+    /// `RANGES`: service, address, bits.
+    pub ranges: HashSet<(u32, F::Addr, u8)>,
+    /// `AFFINITY`. Nothing is evicted.
+    pub affinity: HashMap<AffinityKey<F::Addr>, Affinity>,
     /// `FLOWS`.
     pub flows: HashMap<Tuple<F::Addr>, Flow<F::Addr>>,
     /// How many flows fit.
@@ -100,6 +110,9 @@ impl<F: Family> Default for Tables<F> {
         Self {
             frontends: HashMap::new(),
             backends: HashMap::new(),
+            service_cidrs: Cidrs::default(),
+            ranges: HashSet::new(),
+            affinity: HashMap::new(),
             flows: HashMap::new(),
             flows_capacity: usize::MAX,
             embryos: HashMap::new(),
@@ -220,6 +233,29 @@ macro_rules! family {
 
             fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {
                 self.$tables.frontends.get(key)
+            }
+
+            fn service_cidrs(&mut self) -> Option<&Cidrs<$addr>> {
+                Some(&self.$tables.service_cidrs)
+            }
+
+            fn in_ranges(&mut self, service: u32, addr: &$addr) -> bool {
+                let mut ranges = self.$tables.ranges.iter();
+                ranges.any(|(owner, net, bits)| *owner == service && begin_alike(net, addr, *bits))
+            }
+
+            fn lookup_affinity(&mut self, key: &AffinityKey<$addr>) -> Option<&mut Affinity> {
+                self.$tables.affinity.get_mut(key)
+            }
+
+            fn insert_affinity(&mut self, key: &AffinityKey<$addr>, affinity: &Affinity) -> Result<(), InsertError> {
+                match self.$tables.affinity.entry(*key) {
+                    Entry::Occupied(_) => Err(InsertError::Exists),
+                    Entry::Vacant(entry) => {
+                        entry.insert(*affinity);
+                        Ok(())
+                    }
+                }
             }
 
             fn selection(&mut self, index: u32) -> Selection {

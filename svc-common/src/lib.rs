@@ -4,6 +4,7 @@
 //! address family, so that one source runs in the kernel and on the host.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod affinity;
 pub mod attend;
 pub mod csum;
 pub mod decide;

@@ -73,6 +73,10 @@ reasons! {
     IcmpQuote = 20, "icmp_quote";
     /// Dropped: an ICMP error towards a service address, about a packet of no connection and no frontend.
     IcmpStray = 21, "icmp_stray";
+    /// Dropped: the address is one that services get, but none has it (B66).
+    UnassignedAddress = 22, "unassigned_address";
+    /// Dropped: the source is in none of the ranges that the load balancer's address serves (B59).
+    SourceRange = 23, "source_range";
 }
 
 impl Reason {

@@ -6,15 +6,15 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
 use svc_common::{
     env::{Env, InsertError, Route, Table},
     expire,
     family::{V4, V6},
     maps::{
-        Answers, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, SLOTS_PER_ROW, Scratch, Selection,
-        ServiceCounters, SlotRow, Tuple, spec,
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, RangeKey,
+        SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple, spec,
     },
     reason::Reason,
 };
@@ -104,13 +104,17 @@ fn widened(addr: &[u8; 4]) -> [u8; 16] {
 
 macro_rules! family {
     (
-        $family:ty, $addr:ty, $frontends:ident, $backends:ident, $flows:ident, $embryos:ident,
+        $family:ty, $addr:ty, $frontends:ident, $cidrs:ident, $ranges:ident, $affinity:ident, $backends:ident, $flows:ident, $embryos:ident,
         $scratch:ident, $device_address:ident, $af:literal, $widened:expr
     ) => {
         // Written by the agent only.
         #[map]
         static $frontends: HashMap<FrontendKey<$addr>, Frontend> =
             HashMap::with_max_entries(spec::$frontends.capacity, 0);
+        #[map]
+        static $cidrs: Array<Cidrs<$addr>> = Array::with_max_entries(spec::$cidrs.capacity, 0);
+        #[map]
+        static $ranges: LpmTrie<RangeKey<$addr>, u32> = LpmTrie::with_max_entries(spec::$ranges.capacity, 0);
         #[map]
         static $backends: Array<Backend<$addr>> = Array::with_max_entries(spec::$backends.capacity, BPF_F_MMAPABLE);
         // Written by several CPUs: inserted if absent; what changes in a flow is monotonous or a count, and a lost
@@ -120,6 +124,11 @@ macro_rules! family {
         #[map]
         static $embryos: LruHashMap<Tuple<$addr>, Flow<$addr>> =
             LruHashMap::with_max_entries(spec::$embryos.capacity, 0);
+
+        // Written by several CPUs: inserted if absent, changed by one 8-byte store.
+        #[map]
+        static $affinity: LruHashMap<AffinityKey<$addr>, Affinity> =
+            LruHashMap::with_max_entries(spec::$affinity.capacity, 0);
 
         // Per CPU, and used by one program at a time: neither hook interrupts the other on one CPU.
         #[map]
@@ -198,6 +207,29 @@ macro_rules! family {
             fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {
                 // SAFETY: just looked up; the agent replaces whole elements.
                 $frontends.get_ptr_mut(key).map(|frontend| unsafe { &*value(frontend) })
+            }
+
+            #[inline(always)]
+            fn service_cidrs(&mut self) -> Option<&Cidrs<$addr>> {
+                // SAFETY: just looked up; the agent writes it when it starts.
+                $cidrs.get_ptr_mut(0).map(|cidrs| unsafe { &*value(cidrs) })
+            }
+
+            #[inline(always)]
+            fn in_ranges(&mut self, service: u32, addr: &$addr) -> bool {
+                let bits = RangeKey::<$addr>::SERVICE_BITS + 8 * size_of::<$addr>() as u32;
+                $ranges.get(Key::new(bits, RangeKey::new(service, *addr))).is_some()
+            }
+
+            #[inline(always)]
+            fn lookup_affinity(&mut self, key: &AffinityKey<$addr>) -> Option<&mut Affinity> {
+                // SAFETY: just looked up; see the map for its contents.
+                $affinity.get_ptr_mut(key).map(|affinity| unsafe { value(affinity) })
+            }
+
+            #[inline(always)]
+            fn insert_affinity(&mut self, key: &AffinityKey<$addr>, affinity: &Affinity) -> Result<(), InsertError> {
+                inserted($affinity.insert(key, affinity, u64::from(BPF_NOEXIST)))
             }
 
             #[inline(always)]
@@ -282,5 +314,33 @@ macro_rules! family {
     };
 }
 
-family!(V4, [u8; 4], FRONTENDS_V4, BACKENDS_V4, FLOWS_V4, EMBRYOS_V4, SCRATCH_V4, v4, 2, widened);
-family!(V6, [u8; 16], FRONTENDS_V6, BACKENDS_V6, FLOWS_V6, EMBRYOS_V6, SCRATCH_V6, v6, 10, <[u8; 16]>::clone);
+family!(
+    V4,
+    [u8; 4],
+    FRONTENDS_V4,
+    SVC_CIDRS_V4,
+    RANGES_V4,
+    AFFINITY_V4,
+    BACKENDS_V4,
+    FLOWS_V4,
+    EMBRYOS_V4,
+    SCRATCH_V4,
+    v4,
+    2,
+    widened
+);
+family!(
+    V6,
+    [u8; 16],
+    FRONTENDS_V6,
+    SVC_CIDRS_V6,
+    RANGES_V6,
+    AFFINITY_V6,
+    BACKENDS_V6,
+    FLOWS_V6,
+    EMBRYOS_V6,
+    SCRATCH_V6,
+    v6,
+    10,
+    <[u8; 16]>::clone
+);

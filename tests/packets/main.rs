@@ -3,6 +3,7 @@
 //! `Oracle::run` compares verdict, bytes, flow tables and counters of both after every frame; the tests compare the
 //! bytes with frames that an independent builder made.
 
+mod affinity;
 mod connection;
 mod dnat;
 mod extension;
@@ -11,6 +12,8 @@ mod icmp;
 mod parse;
 mod race;
 mod random;
+mod ranges;
+mod reject;
 mod selection;
 mod snat;
 mod sweep;

@@ -11,8 +11,11 @@ pub mod spec;
 mod sweep;
 
 pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
-pub use node::{Answers, Config, Device, ServiceCounters, device_class, device_flags};
-pub use service::{Backend, Frontend, FrontendKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags, frontend_flags};
+pub use node::{Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, ServiceCounters, device_class, device_flags};
+pub use service::{
+    Affinity, AffinityKey, Backend, Frontend, FrontendKey, RangeKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags,
+    frontend_flags,
+};
 pub use spec::MapSpec;
 pub use sweep::{SWEEP_FLOWS, SWEEP_KEYS, SWEEP_TIMEOUTS, Timeouts};
 
@@ -57,6 +60,10 @@ map_types!(
     Selection: 8,
     SlotRow: 64,
     Backend<[u8; 4]>: 12, Backend<[u8; 16]>: 24,
+    AffinityKey<[u8; 4]>: 12, AffinityKey<[u8; 16]>: 24,
+    Affinity: 8,
+    RangeKey<[u8; 4]>: 8, RangeKey<[u8; 16]>: 20,
+    Cidrs<[u8; 4]>: 32, Cidrs<[u8; 16]>: 128,
     Flow<[u8; 4]>: 64, Flow<[u8; 16]>: 88,
     Device: 32,
     Config: 8,

@@ -56,6 +56,24 @@ pub struct Config {
     pub snat_port_max: u16,
 }
 
+/// How many networks [`Cidrs`] holds.
+pub const MAX_CIDRS: usize = 4;
+
+/// A network. With a mask of zero there is none.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cidr<A> {
+    /// Its first address.
+    pub addr: A,
+    /// The bits that its addresses have in common.
+    pub mask: A,
+}
+
+/// The one value of `SVC_CIDRS_V4` and `SVC_CIDRS_V6`: where ClusterIPs are taken from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cidrs<A>(pub [Cidr<A>; MAX_CIDRS]);
+
 /// Key of `COUNTERS` is a [`crate::reason::Reason`]; of `SVC_COUNTERS` a service id. Both are per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

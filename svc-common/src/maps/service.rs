@@ -59,6 +59,13 @@ pub mod frontend_flags {
     pub const AFFINITY: u32 = 1 << 2;
     /// Only sources in `RANGES` are served.
     pub const SOURCE_RANGES: u32 = 1 << 3;
+    /// `external` is the selection of the local set; otherwise it is the cluster set's.
+    pub const EXTERNAL_LOCAL: u32 = 1 << 5;
+    /// The same for `internal`.
+    pub const INTERNAL_LOCAL: u32 = 1 << 6;
+    /// Where the generation of the service's affinity begins, 8 bits: it changes when affinity is switched off, so that
+    /// nothing of before counts when it is switched on again (B53).
+    pub const GENERATION_SHIFT: u32 = 24;
     /// In the row of an address: all of it belongs to services, as no process of this node can listen there. So a port
     /// without a frontend is refused (B66) and an echo request answered (B43). Not set for addresses of the node.
     pub const VIP: u32 = 1 << 4;
@@ -144,4 +151,52 @@ pub mod backend_flags {
     /// an endpoint may be, the stack has a say in how pods reach it: where a node hides its pods' addresses from the world
     /// (masquerading), it must do so here, too.
     pub const IN_CLUSTER: u16 = 1 << 5;
+    /// New connections that use the cluster set may get it.
+    pub const CLUSTER_SET: u16 = 1 << 6;
+    /// New connections that use the local set may get it.
+    pub const LOCAL_SET: u16 = 1 << 7;
+}
+
+/// Key of `AFFINITY_V4` and `AFFINITY_V6`: a client of a service port.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AffinityKey<A> {
+    /// The client's address, before source NAT.
+    pub client: A,
+    /// The service port.
+    pub service: u32,
+    /// The generation of its affinity.
+    pub generation: u32,
+}
+
+/// Value of `AFFINITY_V4` and `AFFINITY_V6`.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// The backend of the client's last new connection.
+    pub backend: u32,
+    /// [`crate::maps::Clock`] seconds of that connection.
+    pub seen_s: u32,
+}
+
+/// Key of `RANGES_V4` and `RANGES_V6` behind the length of the prefix, which counts [`RangeKey::SERVICE_BITS`] more than
+/// that of the range. The value means nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RangeKey<A> {
+    /// The service port, in native order.
+    pub service: [u8; 4],
+    /// An address.
+    pub addr: A,
+}
+
+impl<A> RangeKey<A> {
+    /// Bits before the address.
+    pub const SERVICE_BITS: u32 = 32;
+
+    /// The key of an address and a service port.
+    #[inline(always)]
+    pub const fn new(service: u32, addr: A) -> Self {
+        Self { service: service.to_ne_bytes(), addr }
+    }
 }

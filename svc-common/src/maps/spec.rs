@@ -33,6 +33,18 @@ map_specs! {
     BACKENDS_V4 = 131_072, layout 1;
     /// The same for IPv6.
     BACKENDS_V6 = 131_072, layout 1;
+    /// [`super::AffinityKey`] -> [`super::Affinity`]; evicts the least recently used.
+    AFFINITY_V4 = 65_536, layout 1;
+    /// The same for IPv6.
+    AFFINITY_V6 = 65_536, layout 1;
+    /// Prefixes of [`super::RangeKey`]: whom a load balancer's address serves.
+    RANGES_V4 = 16_384, layout 1;
+    /// The same for IPv6.
+    RANGES_V6 = 16_384, layout 1;
+    /// [`super::Cidrs`].
+    SVC_CIDRS_V4 = 1, layout 1;
+    /// The same for IPv6.
+    SVC_CIDRS_V6 = 1, layout 1;
     /// Established connections; never evicts.
     FLOWS_V4 = 262_144, layout 1;
     /// The same for IPv6.

@@ -2,6 +2,7 @@
 //!
 //! Every map write and every frame goes to both; every verdict, every byte and every table must be equal.
 
+mod policy;
 pub mod random;
 mod sweep;
 mod tables;

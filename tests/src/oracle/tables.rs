@@ -313,6 +313,8 @@ impl Oracle {
             .or_else(|| self.differs(spec::FLOWS_V6.name, &v6.flows))
             .or_else(|| self.differs(spec::EMBRYOS_V4.name, &v4.embryos))
             .or_else(|| self.differs(spec::EMBRYOS_V6.name, &v6.embryos))
+            .or_else(|| self.differs(spec::AFFINITY_V4.name, &v4.affinity))
+            .or_else(|| self.differs(spec::AFFINITY_V6.name, &v6.affinity))
             .or_else(|| self.counters_differ(Reason::ALL))
             .or_else(|| self.services_differ(self.memory.services.keys()))
     }

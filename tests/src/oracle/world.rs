@@ -104,7 +104,8 @@ impl Oracle {
         }
         self.memory.v4.prefixes = vec![Prefix { addr: [127, 0, 0, 0], bits: 8, route: Route::Stack }];
         let unknown = NextHop { ifindex: self.ifindex(WORKLOAD), mtu: 1500, ..NextHop::default() };
-        for pod in ["10.244.1.6", "10.244.1.7", "10.244.1.8", "10.244.1.9"] {
+        let v6 = ["fd00:244:1::6", "fd00:244:1::7", "fd00:244:1::8"];
+        for pod in ["10.244.1.6", "10.244.1.7", "10.244.1.8", "10.244.1.9"].into_iter().chain(v6) {
             self.set_route(pod, Route::Via(unknown));
         }
         for inside in ["10.244.1.5", "fd00:244:1::5"] {
