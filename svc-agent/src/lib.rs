@@ -19,5 +19,6 @@ pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod resolve;
+pub mod simulate;
 pub mod sources;
 pub mod sys;

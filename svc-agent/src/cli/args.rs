@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+use crate::config::Forwarding;
 use crate::control::DEFAULT_SOCKET;
 use crate::control::api::{AddressMatch, Protocol};
+use crate::simulate::{FirstHook, Side};
 
 /// Shows what the node agent does.
 #[derive(Clone, Debug, Parser)]
@@ -26,6 +28,8 @@ pub enum Command {
     Status(Output),
     /// Show Services, endpoints, backends, flows or devices
     Get(Get),
+    /// Send the packets of a capture through a directory of manifests, without an agent and without privileges
+    Simulate(Simulate),
     /// Show the versions of svcctl and of the agent
     Version,
     /// Print a completion script for a shell
@@ -101,6 +105,45 @@ pub struct Flows {
     /// Only connections of this protocol: tcp, udp or sctp
     #[arg(long)]
     pub protocol: Option<Protocol>,
+}
+
+/// What to simulate.
+#[derive(Clone, Debug, Group)]
+pub struct Simulate {
+    /// Directory (or file) of manifests
+    #[arg(long, value_name = "DIR")]
+    pub config: PathBuf,
+    /// Capture to read: pcap or pcapng of Ethernet frames
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// Capture to write: what comes out, as pcap
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Where packets meet the programs first
+    #[arg(long, value_enum, default_value = "tc")]
+    pub hook: FirstHook,
+    /// Where packets come from, if their capture names no device that is known
+    #[arg(long = "as", value_enum, default_value = "external", value_name = "SIDE")]
+    pub side: Side,
+    /// A device, by the name that a pcapng capture gives it; CLASS is uplink, workload, overlay or other
+    #[arg(long = "device", value_name = "NAME=CLASS")]
+    pub devices: Vec<String>,
+    /// Name of the simulated node: endpoints with it are here
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// TOML file with the node's name, addresses, devices and routes
+    #[arg(long, value_name = "FILE")]
+    pub world: Option<PathBuf>,
+    /// How packets are forwarded whose source address stays: fast or kernel
+    #[arg(long, value_name = "WAY", default_value = "fast", value_parser = forwarding)]
+    pub forwarding: Forwarding,
+    /// Print what becomes of each packet
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+fn forwarding(text: &str) -> Result<Forwarding, String> {
+    text.parse().map_err(|expected| format!("expected {expected}"))
 }
 
 /// What can be shown.

@@ -9,6 +9,7 @@ mod get;
 mod human;
 mod printer;
 mod services;
+mod simulate;
 mod status;
 mod table;
 #[cfg(test)]
@@ -40,6 +41,9 @@ enum CliError {
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// A command that needs no agent failed.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
     /// A document cannot be written as YAML.
     #[error("cannot write YAML: {0}")]
     Yaml(String),
@@ -77,6 +81,7 @@ fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), C
     match args.command {
         Command::Status(output) => runtime.block_on(status::run(&client, output, out)),
         Command::Get(get) => runtime.block_on(get::run(&client, &get, out, err)),
+        Command::Simulate(simulate) => simulate::run(&simulate, out, err),
         Command::Version => runtime.block_on(version::run(&client, out)),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::model::address::special;
 
@@ -18,6 +18,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// For where no operator's ranges are known: everything is allowed.
+    pub fn anything() -> Self {
+        let anywhere = vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        Self { external_ips: anywhere, ..Self::default() }
+    }
+
     /// Whether an address of the node answers nodePorts.
     pub fn allows_node_port(&self, addr: IpAddr) -> bool {
         special(addr).is_none() && self.node_port_addresses.as_deref().is_none_or(|ranges| within(ranges, addr))

@@ -13,8 +13,8 @@ use svc_agent::{datapath::program, sys::batch};
 use svc_common::{
     env::Table,
     maps::{
-        Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, MapType, SLOTS_PER_ROW, Selection,
-        ServiceCounters, SlotRow, Tuple, backend_flags, device_flags, frontend_flags, spec,
+        Affinity, AffinityKey, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, MapType, SLOTS_PER_ROW,
+        Selection, ServiceCounters, SlotRow, Tuple, backend_flags, device_flags, frontend_flags, spec,
     },
     net::Be16,
     reason::Reason,
@@ -258,6 +258,10 @@ impl Oracle {
         self.forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(spec::EMBRYOS_V6.name);
         self.forget::<Tuple<[u8; 4]>, Flow<[u8; 4]>>(spec::FLOWS_V4.name);
         self.forget::<Tuple<[u8; 16]>, Flow<[u8; 16]>>(spec::FLOWS_V6.name);
+        self.forget::<AffinityKey<[u8; 4]>, Affinity>(spec::AFFINITY_V4.name);
+        self.forget::<AffinityKey<[u8; 16]>, Affinity>(spec::AFFINITY_V6.name);
+        self.memory.v4.affinity.clear();
+        self.memory.v6.affinity.clear();
         self.forget::<FrontendKey<[u8; 4]>, Frontend>(spec::FRONTENDS_V4.name);
         self.forget::<FrontendKey<[u8; 16]>, Frontend>(spec::FRONTENDS_V6.name);
         for flows in [&mut self.memory.v4.flows, &mut self.memory.v4.embryos] {

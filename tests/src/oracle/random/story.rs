@@ -64,6 +64,8 @@ pub(super) enum Action {
         workload: bool,
     },
     Epoch,
+    /// The agent sweeps some connections, from this one on.
+    Sweep(usize),
     Clock(u32),
     Ports {
         min: u16,
@@ -95,6 +97,7 @@ impl fmt::Display for Action {
             Self::RemoveBackend(id) => write!(f, "backend {id} goes"),
             Self::Flags { id, flags } => write!(f, "backend {id} turns over the flags {flags:#x}"),
             Self::Fast { uplink, workload } => write!(f, "past the stack: uplink {uplink}, workload {workload}"),
+            Self::Sweep(first) => write!(f, "sweep from {first} on"),
             Self::Epoch => write!(f, "the epoch rises"),
             Self::Clock(seconds) => write!(f, "{seconds} s pass"),
             Self::Ports { min, max } => write!(f, "source ports {min}-{max}"),
@@ -216,7 +219,8 @@ impl Story {
             }
             6..8 => Action::Empty { index, selection: dice.pick(&[Selection::REJECT, Selection::DROP]) },
             8..10 => Action::RemoveBackend(FIRST_BACKEND + id * ROOM + dice.below(5) as u32),
-            10..12 => Action::Epoch,
+            10 => Action::Epoch,
+            11 => Action::Sweep(dice.below(1 << 16)),
             12 => Action::Fast { uplink: dice.one_in(2), workload: dice.one_in(2) },
             13 => Action::Flags { id: FIRST_BACKEND + id * ROOM + dice.below(5) as u32, flags: 1 << dice.below(8) },
             14..26 => Action::Clock(dice.pick(&[1, 1, 1, 1, 2, 29, 31, 180, 10_801, u32::MAX - 20])),
@@ -229,7 +233,10 @@ impl Story {
                 let affinity = dice.one_in(3);
                 let flags = (dice.below(4) as u32)
                     | if affinity { frontend_flags::AFFINITY } else { 0 }
-                    | if dice.one_in(6) { frontend_flags::SOURCE_RANGES } else { 0 };
+                    | if dice.one_in(6) { frontend_flags::SOURCE_RANGES } else { 0 }
+                    | if dice.one_in(3) { frontend_flags::EXTERNAL_LOCAL } else { 0 }
+                    | if dice.one_in(3) { frontend_flags::INTERNAL_LOCAL } else { 0 }
+                    | (dice.below(2) as u32) << frontend_flags::GENERATION_SHIFT;
                 let affinity_s = if affinity { dice.pick(&[1, 30, 10_800]) } else { 0 };
                 let frontend = Frontend { service: id, external: EXTERNAL + id, internal: id, flags, affinity_s };
                 let proto = dice.pick(&[proto::TCP, proto::UDP, proto::SCTP]);
@@ -268,6 +275,11 @@ impl Story {
             Action::Empty { index, selection } => oracle.set_empty_selection(*index, *selection),
             Action::RemoveBackend(id) => oracle.remove_backend(*id),
             Action::Epoch => oracle.raise_epoch(),
+            Action::Sweep(first) => {
+                oracle.memory.touched.clear();
+                oracle.sweep_some(*first)?;
+                return oracle.difference_in_touched().map_or(Ok(None), Err);
+            }
             Action::Clock(seconds) => oracle.advance(*seconds),
             Action::Ports { min, max } => {
                 let config = Config { snat_port_min: *min, snat_port_max: *max, ..oracle.memory.config };
