@@ -11,5 +11,6 @@ mod forwarding;
 mod hairpin;
 mod harness;
 mod host_network;
+mod icmp;
 mod node_port;
 mod restart;

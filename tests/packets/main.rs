@@ -17,4 +17,5 @@ mod reject;
 mod selection;
 mod snat;
 mod sweep;
+mod too_big;
 mod verifier;
