@@ -11,6 +11,8 @@ pub mod program {
     use svc_common::maps::{MapSpec, spec};
     use svc_common::stage::Stage;
 
+    use crate::sys::link::SocketHook;
+
     /// XDP on uplinks.
     pub const XDP: &str = "svc_xdp";
     /// XDP on a veth, for tests: frames may come from a local sender.
@@ -29,6 +31,22 @@ pub mod program {
         (spec::STAGES_INGRESS, ["svc_ingress_rare", "svc_ingress_icmp", "svc_ingress_reject", "svc_ingress_too_big"]),
         (spec::STAGES_EGRESS, ["svc_egress_rare", "svc_egress_icmp", "svc_egress_reject", "svc_egress_too_big"]),
     ];
+    /// The program of a socket hook.
+    pub const fn of_sockets(hook: SocketHook) -> &'static str {
+        match hook {
+            SocketHook::Connect4 => "svc_connect4",
+            SocketHook::Connect6 => "svc_connect6",
+            SocketHook::Send4 => "svc_sendmsg4",
+            SocketHook::Send6 => "svc_sendmsg6",
+            SocketHook::Receive4 => "svc_recvmsg4",
+            SocketHook::Receive6 => "svc_recvmsg6",
+            SocketHook::PeerName4 => "svc_peername4",
+            SocketHook::PeerName6 => "svc_peername6",
+            SocketHook::Release => "svc_release",
+        }
+    }
+    /// Read-only global: whether programs may choose the error of a system call.
+    pub const HAS_SET_RETVAL: &str = "HAS_SET_RETVAL";
     /// Read-only global: `2^32 / HZ`.
     pub const JIFFY_MULT: &str = "JIFFY_MULT";
     /// Map of one `u64`: seconds added to the datapath's clock; zero but in tests.

@@ -20,5 +20,6 @@ pub mod plan;
 pub mod reconcile;
 pub mod resolve;
 pub mod simulate;
+pub mod sockets;
 pub mod sources;
 pub mod sys;

@@ -172,6 +172,8 @@ pub struct Memory {
     pub now: Clock,
     /// What happened since the owner last cleared it.
     pub touched: Touched,
+    /// What the socket hooks work with.
+    pub sockets: crate::socket::host::Tables,
 }
 
 macro_rules! family {

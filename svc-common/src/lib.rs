@@ -24,5 +24,6 @@ pub mod pipeline;
 pub mod reason;
 pub mod rewrite;
 pub mod snat;
+pub mod socket;
 pub mod stage;
 pub mod wire;

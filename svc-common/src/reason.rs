@@ -77,6 +77,13 @@ reasons! {
     UnassignedAddress = 22, "unassigned_address";
     /// Dropped: the source is in none of the ranges that the load balancer's address serves (B59).
     SourceRange = 23, "source_range";
+    /// Counted only: a local socket was connected, or sent a first datagram, straight to a backend (B67, B68).
+    SocketTranslated = 24, "socket_translated";
+    /// Counted only: the backend of a local socket is gone, and its next datagram went to another one (B69).
+    SocketResteered = 25, "socket_resteered";
+    /// Counted only: there is no room to remember what a local socket dialled. Datagrams stay untranslated; a connection is
+    /// translated, and shows its backend as its peer (B70).
+    SocketTableFull = 26, "socket_table_full";
 }
 
 impl Reason {

@@ -1,12 +1,14 @@
 //! The kernel programs: one file per hook; the pipeline of `svc-common` does the work.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod clock;
 mod kernel;
 mod limits;
 mod maps;
 mod packet;
+mod socket;
 mod stages;
 mod sweep;
 mod tc;

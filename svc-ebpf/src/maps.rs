@@ -59,14 +59,21 @@ impl Kernel {
 
     #[inline(always)]
     pub fn count(reason: Reason) {
-        if let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) {
+        if let Some(counter) = Self::counter(reason) {
             // SAFETY: per CPU, and programs on one CPU do not interrupt each other at these hooks.
             unsafe { *counter += 1 };
         }
     }
 
+    /// Where a reason is counted on this CPU.
     #[inline(always)]
-    fn service(service: u32) -> Option<&'static mut ServiceCounters> {
+    pub fn counter(reason: Reason) -> Option<*mut u64> {
+        COUNTERS.get_ptr_mut(reason as u32)
+    }
+
+    /// The counters of a service on this CPU.
+    #[inline(always)]
+    pub fn service(service: u32) -> Option<&'static mut ServiceCounters> {
         // SAFETY: as above.
         SVC_COUNTERS.get_ptr_mut(service).map(|counters| unsafe { value(counters) })
     }
@@ -77,7 +84,7 @@ impl Kernel {
 /// # Safety
 /// `value` comes from a map look-up of this run.
 #[inline(always)]
-unsafe fn value<'a, T>(value: *mut T) -> &'a mut T {
+pub unsafe fn value<'a, T>(value: *mut T) -> &'a mut T {
     // SAFETY: maps keep values at multiples of eight bytes, and they stay mapped for the program's run (RCU).
     unsafe {
         core::hint::assert_unchecked(value.is_aligned());

@@ -14,3 +14,4 @@ mod host_network;
 mod icmp;
 mod node_port;
 mod restart;
+mod socket;

@@ -19,6 +19,7 @@ pub mod agent;
 pub mod answer;
 pub mod bench;
 pub mod binaries;
+pub mod cgroup;
 pub mod client;
 pub mod demo;
 pub mod load;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::netns;
+use crate::{cgroup, netns};
 
 /// What the names of everything that tests make begin with.
 const MARK: &str = "svct-";
@@ -25,6 +25,11 @@ pub fn pin_dir(name: &str) -> PathBuf {
 fn sweep() {
     for name in netns::list(MARK).iter().filter(|name| is_stale(name)) {
         netns::remove(name);
+    }
+    for entry in cgroup::root().and_then(|root| std::fs::read_dir(root).ok()).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_stale) {
+            let _ = std::fs::remove_dir(entry.path());
+        }
     }
     for dir in [PathBuf::from("/sys/fs/bpf"), std::env::temp_dir()] {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };

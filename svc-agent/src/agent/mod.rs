@@ -7,6 +7,7 @@
 mod follow;
 mod host;
 mod published;
+mod sockets;
 mod sync;
 mod view;
 
@@ -26,6 +27,7 @@ use tracing::{debug, info, warn};
 
 use self::follow::Follower;
 use self::published::Published;
+use self::sockets::SocketKeeper;
 use self::sync::Syncer;
 use self::view::AgentView;
 use crate::apply::kernel::{Epoch, KernelStore};
@@ -35,13 +37,15 @@ use crate::attach::maps::{Maps, Sizes};
 use crate::attach::netlink::Netlink;
 use crate::attach::pins::PinDir;
 use crate::attach::programs::{Clock, Programs, Sweep};
-use crate::config::Config;
+use crate::attach::sockets::SocketLinks;
+use crate::config::{Config, SocketLb};
 use crate::control::{self, Socket};
 use crate::datapath;
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
 use crate::reconcile::Reconciler;
 use crate::resolve::{Node, Policy};
+use crate::sockets::Tables as SocketTables;
 use crate::sys::bpf;
 
 /// How often the flow tables are swept.
@@ -61,7 +65,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = shutdown()?;
     let pins = Arc::new(PinDir::open(&config.pin_dir)?);
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
-    let (programs, maps) = Programs::load(&pins, object, Sizes { max_flows: config.max_flows })?;
+    let (programs, maps) =
+        Programs::load(&pins, object, Sizes { max_flows: config.max_flows }, config.socket_lb != SocketLb::Off)?;
     let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps))?;
     tokio::pin!(shutdown);
     let mut tasks = JoinSet::new();
@@ -74,10 +79,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
-    let Agent { follower, syncer, view, sweeper } = agent;
+    let Agent { follower, syncer, view, sweeper, sockets } = agent;
     tasks.spawn(follower.run());
     tasks.spawn(syncer.run());
     tasks.spawn(sweeper.run());
+    tasks.spawn(sockets.run());
     let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
         let mut closed = closed;
         let _closing = closed.changed().await;
@@ -108,10 +114,11 @@ struct Agent {
     syncer: Syncer,
     view: AgentView,
     sweeper: Sweeper,
+    sockets: SocketKeeper,
 }
 
 impl Agent {
-    fn new(config: &Config, pins: Arc<PinDir>, programs: Programs, maps: Arc<Maps>) -> anyhow::Result<Self> {
+    fn new(config: &Config, pins: Arc<PinDir>, mut programs: Programs, maps: Arc<Maps>) -> anyhow::Result<Self> {
         let published = Arc::new(Published::default());
         let snat_ports = config.snat_ports;
         let epoch = Epoch::new(&maps, snat_ports.min..=snat_ports.max, first_epoch())?;
@@ -130,6 +137,7 @@ impl Agent {
             store: KernelStore::new(&maps, epoch.clone())?,
             maps: maps.clone(),
             tables: Tables::open(&maps)?,
+            sockets: SocketTables::open(&maps)?,
             counters: PerCpuArray::try_from(maps.map(&spec::COUNTERS)?)?,
             epoch: epoch.clone(),
             clock: clocks.0,
@@ -141,6 +149,17 @@ impl Agent {
             program: programs.sweep()?,
             published: published.clone(),
         };
+        let sockets = SocketKeeper::new(
+            config.socket_lb,
+            config.socket_lb_skip_netns.clone(),
+            SocketLinks::new(programs.take_sockets(), config.cgroup.as_deref()),
+            pins.clone(),
+            SocketTables::open(&maps)?,
+            KernelStore::new(&maps, epoch.clone())?,
+            addresses.clone(),
+            policy(config),
+            published.clone(),
+        )?;
         let links = Links::new(programs);
         let follower = Follower {
             devices: Devices::new(config, links, &maps, epoch.clone())?,
@@ -154,7 +173,7 @@ impl Agent {
             unpinned: None,
         };
         let syncer = Syncer::new(&config.manifests, policy(config), node(config), reconciler, addresses, published);
-        Ok(Self { follower, syncer, view, sweeper })
+        Ok(Self { follower, syncer, view, sweeper, sockets })
     }
 
     /// Fills the maps, then attaches.
@@ -163,7 +182,9 @@ impl Agent {
         while !tokio::task::block_in_place(|| self.syncer.load()) {
             sleep(AGAIN).await;
         }
-        self.follower.look(true).await
+        self.follower.look(true).await?;
+        tokio::task::block_in_place(|| self.sockets.look());
+        Ok(())
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Instant;
 
-use crate::control::api::Device;
+use tokio::sync::Notify;
+
+use crate::control::api::{Device, SocketHooks};
 use crate::expire::Swept;
 use crate::reconcile::Report;
 use crate::resolve::Desired;
@@ -44,6 +46,10 @@ pub struct Published {
     pub devices: Shared<Vec<Device>>,
     /// Faults of devices and of the host, one line each.
     pub warnings: Shared<Vec<String>>,
+    /// The socket hooks.
+    pub sockets: Shared<SocketHooks>,
+    /// Told when a pass has written to the maps of services.
+    pub written: Notify,
     /// Flow tables.
     pub swept: Shared<Option<Swept>>,
 }

@@ -101,6 +101,9 @@ impl Syncer {
         }
         let desired = self.resolver.update(&self.snapshot, &self.node);
         let report = self.reconciler.reconcile(&desired);
+        if report.writes > 0 {
+            self.published.written.notify_one();
+        }
         let before = self.published.sync.get();
         log_problems(&before.desired.problems, &desired.problems);
         log_report(&before.report, &report, begun.elapsed());

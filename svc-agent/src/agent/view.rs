@@ -24,6 +24,7 @@ use crate::flows::Tables;
 use crate::model::Severity;
 use crate::reconcile::{PortIds, Programmed};
 use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
+use crate::sockets;
 
 /// Everything that the control socket may ask for.
 pub struct AgentView {
@@ -45,6 +46,8 @@ pub struct AgentView {
     pub maps: Arc<Maps>,
     /// The flow tables.
     pub tables: Tables,
+    /// The tables of sockets.
+    pub sockets: sockets::Tables,
     /// `COUNTERS`.
     pub counters: PerCpuArray<MapData, u64>,
     /// The epoch.
@@ -68,6 +71,7 @@ impl View for AgentView {
             sync: self.sync(),
             epoch: self.epoch.current(),
             devices,
+            sockets: self.published.sockets.get(),
             maps: self.map_usage()?,
             counters: self.reasons()?,
         })
@@ -211,6 +215,8 @@ impl AgentView {
             (spec::EMBRYOS_V6, swept.map(|[.., embryos]| embryos)),
             (spec::DEVICES, Some(self.published.devices.get().len() as u64)),
             (spec::SVC_COUNTERS, Some(index.ports.len() as u64)),
+            (spec::SOCKETS, self.sockets.sockets.count().ok()),
+            (spec::SOCKET_NAT, self.sockets.nat.count().ok()),
         ];
         used.into_iter()
             .map(|(map, used)| Ok(MapUsage { name: map.name.into(), used, capacity: self.maps.capacity(&map)?.into() }))

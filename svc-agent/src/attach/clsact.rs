@@ -94,7 +94,7 @@ mod tests {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             run("ip link add eth0 type veth peer name peer0");
             for generation in 1..=2 {
-                let (mut programs, _) = Programs::load(&pins, object, Sizes { max_flows: 1_024 }).unwrap();
+                let (mut programs, _) = Programs::load(&pins, object, Sizes { max_flows: 1_024 }, true).unwrap();
                 attach(&mut programs, "eth0").unwrap();
                 drop(programs);
                 assert_eq!(filters(), 2, "generation {generation}");

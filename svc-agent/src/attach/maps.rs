@@ -129,6 +129,10 @@ pub fn check_pins(pins: &PinDir, object: &[u8], sizes: Sizes) -> anyhow::Result<
         for name in PLANNED {
             unusable.entry(name).or_insert_with(|| format!("its ids belong together with those of `{lost}`"));
         }
+        // They name services and backends by id, but nobody names them.
+        for name in [spec::SOCKET_NAT.name, spec::SOCKETS.name] {
+            unusable.entry(name).or_insert_with(|| format!("it has ids of `{lost}`"));
+        }
     }
     for map in spec::ALL {
         if let Some(reason) = unusable.get(map.name) {

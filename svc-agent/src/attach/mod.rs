@@ -1,6 +1,7 @@
 //! Programs, devices and pins: what is attached where, and how it outlives the agent.
 
 mod bpffs;
+mod cgroup;
 pub mod classes;
 pub mod cleanup;
 mod clsact;
@@ -11,5 +12,6 @@ pub mod maps;
 pub mod netlink;
 pub mod pins;
 pub mod programs;
+pub mod sockets;
 pub mod table;
 pub mod xdp;

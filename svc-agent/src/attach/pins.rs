@@ -3,6 +3,7 @@
 //! ```text
 //! <pin-dir>/v1/maps/FLOWS_V4-1       name and layout version (bpffs allows no dots in names)
 //! <pin-dir>/v1/links/7-tc_ingress    ifindex and hook
+//! <pin-dir>/v1/links/svc_connect4    program of a socket hook
 //! ```
 
 use std::fs::{self, File};
@@ -16,7 +17,8 @@ use svc_common::maps::MapSpec;
 
 use super::bpffs::Location;
 use super::guard::{PinError, check, failed, locate, lock, make};
-use crate::sys::link::Hook;
+use crate::datapath::program;
+use crate::sys::link::{Hook, SocketHook};
 
 /// Version of the layout below the pin directory.
 const LAYOUT: &str = "v1";
@@ -124,7 +126,12 @@ impl PinDir {
         self.links().join(format!("{ifindex}-{}", hook_name(hook)))
     }
 
-    /// Device and hook of every pinned link; names that are not ours are passed over.
+    /// The pin of a socket hook's link.
+    pub fn socket_link(&self, hook: SocketHook) -> PathBuf {
+        self.links().join(program::of_sockets(hook))
+    }
+
+    /// Device and hook of every pinned link of a device; names that are not ours are passed over.
     ///
     /// # Errors
     /// If the directory cannot be read.

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::maps::ProgramArray;
-use aya::programs::{Program, ProgramError, SchedClassifier};
+use aya::programs::{Program, ProgramError, ProgramType, SchedClassifier};
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
 use svc_common::maps::{Clock as Seconds, spec};
@@ -14,6 +15,7 @@ use super::maps::{Maps, Sizes, check_pins};
 use super::pins::PinDir;
 use crate::datapath::program;
 use crate::sys::bpf;
+use crate::sys::link::SocketHook;
 
 /// A program that the kernel accepted.
 #[derive(Debug)]
@@ -30,18 +32,35 @@ pub struct Programs {
     /// Keeps what is attached nowhere; what is attached lives on without it.
     ebpf: Ebpf,
     loaded: BTreeMap<&'static str, Loaded>,
+    sockets: SocketPrograms,
+}
+
+/// The programs of the socket hooks, which a kernel may lack.
+#[derive(Debug, Default)]
+pub struct SocketPrograms {
+    /// Those that the kernel accepted.
+    pub loaded: BTreeMap<SocketHook, Loaded>,
+    /// Why it did not accept the others.
+    pub refused: BTreeMap<SocketHook, String>,
+    /// Whether a refused connection is told by its own error, not by EPERM.
+    pub tells_refusal: bool,
 }
 
 impl Programs {
-    /// Adopts or makes the maps, and loads every program of `object` over them. Nothing is attached.
+    /// Adopts or makes the maps, and loads every program of `object` over them, those of the socket hooks only if `sockets`.
+    /// Nothing is attached.
     ///
     /// # Errors
     /// If the kernel refuses a map or a program.
-    pub fn load(pins: &PinDir, object: &[u8], sizes: Sizes) -> anyhow::Result<(Self, Maps)> {
+    pub fn load(pins: &PinDir, object: &[u8], sizes: Sizes, sockets: bool) -> anyhow::Result<(Self, Maps)> {
         check_pins(pins, object, sizes)?;
         let jiffy_mult = jiffy_mult()?;
         let mut loader = EbpfLoader::new();
         loader.override_global(program::JIFFY_MULT, &jiffy_mult, true);
+        let tells_refusal =
+            is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false);
+        let has_set_retval = u32::from(tells_refusal);
+        loader.override_global(program::HAS_SET_RETVAL, &has_set_retval, true);
         for map in spec::ALL {
             loader.map_max_entries(map.name, sizes.capacity(map)).map_pin_path(map.name, pins.map(map));
         }
@@ -61,7 +80,13 @@ impl Programs {
                 array.set(index, stage, 0).with_context(|| format!("cannot make `{name}` a stage"))?;
             }
         }
-        Ok((Self { ebpf, loaded }, maps))
+        let sockets = if sockets { load_sockets(&mut ebpf, tells_refusal) } else { SocketPrograms::default() };
+        Ok((Self { ebpf, loaded, sockets }, maps))
+    }
+
+    /// The programs of the socket hooks, once.
+    pub fn take_sockets(&mut self) -> SocketPrograms {
+        std::mem::take(&mut self.sockets)
     }
 
     /// One of the programs.
@@ -107,10 +132,24 @@ fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
     match program {
         Program::Xdp(xdp) => verified(|| xdp.load()).with_context(refused)?,
         Program::SchedClassifier(classifier) => verified(|| classifier.load()).with_context(refused)?,
+        Program::CgroupSockAddr(call) => verified(|| call.load()).with_context(refused)?,
+        Program::CgroupSock(socket) => verified(|| socket.load()).with_context(refused)?,
         _ => anyhow::bail!("`{name}` is of a kind that this agent does not attach; rebuild the agent"),
     }
     let fd = program.fd()?.as_fd().try_clone_to_owned()?;
     Ok(Loaded { id: program.info()?.id(), fd })
+}
+
+/// Loads the programs of the socket hooks; what the kernel refuses is no error, as older ones lack some of the hooks.
+fn load_sockets(ebpf: &mut Ebpf, tells_refusal: bool) -> SocketPrograms {
+    let mut programs = SocketPrograms { tells_refusal, ..SocketPrograms::default() };
+    for hook in SocketHook::ALL {
+        match load_one(ebpf, program::of_sockets(hook)) {
+            Ok(loaded) => drop(programs.loaded.insert(hook, loaded)),
+            Err(error) => drop(programs.refused.insert(hook, format!("{error:#}"))),
+        }
+    }
+    programs
 }
 
 /// Loads a program. The verifier gives up with EAGAIN while a signal waits for the thread: then it is asked again.

@@ -8,7 +8,7 @@ use super::human::{harmless, number, seconds};
 use super::printer::{Printer, yaml};
 use super::table::Table;
 use crate::client::Client;
-use crate::control::api::{Device, MapUsage, Status, Sync};
+use crate::control::api::{Device, MapUsage, SocketHooks, Status, Sync};
 
 /// Prints it.
 pub async fn run(client: &Client, output: Output, out: &mut dyn Write) -> Result<(), CliError> {
@@ -33,6 +33,7 @@ fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliE
         ("Pins:", status.pin_dir.clone()),
         ("Sync:", sync(&status.sync)),
         ("Epoch:", status.epoch.to_string()),
+        ("Sockets:", sockets(&status.sockets)),
     ] {
         facts.row(vec![name.into(), value], out)?;
     }
@@ -95,6 +96,19 @@ fn sync(sync: &Sync) -> String {
     if !sync.problems.is_empty() {
         parts.push(plural(sync.problems.len() as u64, "problem", "problems"));
     }
+    parts.join(", ")
+}
+
+/// One line about the socket hooks.
+fn sockets(sockets: &SocketHooks) -> String {
+    let mut parts = vec![sockets.scope.clone()];
+    if !sockets.attached.is_empty() {
+        parts.push(format!("{} on {}", plural(sockets.attached.len() as u64, "hook", "hooks"), sockets.cgroup));
+    }
+    if sockets.skipped_namespaces > 0 {
+        parts.push(format!("{} left alone", plural(sockets.skipped_namespaces, "namespace", "namespaces")));
+    }
+    parts.extend(Some(harmless(&sockets.reason)).filter(|reason| !reason.is_empty()));
     parts.join(", ")
 }
 

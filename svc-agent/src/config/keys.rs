@@ -101,6 +101,12 @@ keys! {
         "The same for a UDP flow that was answered";
     TIMEOUT_SCTP: "timeout-sctp", "SECONDS", Some("210"),
         "The same for an established SCTP association";
+    SOCKET_LB: "socket-lb", "SCOPE", Some("host"),
+        "Whose sockets are connected straight to backends: off (nobody's), host (this network namespace's) or all";
+    CGROUP: "cgroup", "DIR", None,
+        "Control group whose sockets are served (default: the root of the hierarchy, so every process)";
+    SOCKET_LB_SKIP_NETNS: "socket-lb-skip-netns", "PATTERNS", None,
+        "Network namespaces whose sockets are left alone: files such as /run/netns/kata-*, comma separated globs";
     LOG: "log", "LEVEL", Some("info"),
         "error, warn, info, debug, trace, or a filter such as svc_agent::attach=debug";
 }

@@ -9,7 +9,7 @@ use clap::ArgMatches;
 use ipnet::IpNet;
 use svc_common::maps::Timeouts;
 
-pub use value::{Forwarding, PortRange, XdpMode};
+pub use value::{Forwarding, PortRange, SocketLb, XdpMode};
 
 use crate::attach::classes::Patterns;
 use keys::{Key, Values};
@@ -47,6 +47,12 @@ pub struct Config {
     pub max_flows: u32,
     /// When silent connections are forgotten.
     pub timeouts: Timeouts,
+    /// Whose sockets are served.
+    pub socket_lb: SocketLb,
+    /// The control group whose sockets are served; `None` means the root.
+    pub cgroup: Option<PathBuf>,
+    /// Files of network namespaces whose sockets are left alone: absolute globs.
+    pub socket_lb_skip_netns: Vec<String>,
     /// Filter for the log.
     pub log: String,
 }
@@ -125,6 +131,9 @@ impl Config {
                 udp_answered: value::seconds(values, &keys::TIMEOUT_UDP_ANSWERED)?,
                 sctp: value::seconds(values, &keys::TIMEOUT_SCTP)?,
             },
+            socket_lb: value::parse(values, &keys::SOCKET_LB)?,
+            cgroup: value::absolute_if_given(values, &keys::CGROUP)?,
+            socket_lb_skip_netns: value::files(values, &keys::SOCKET_LB_SKIP_NETNS)?,
             log: required(values, &keys::LOG)?,
         })
     }
@@ -209,6 +218,10 @@ mod tests {
             ("pin-dir", "bpf", "absolute"),
             ("pin-dir", "/sys/fs/bpf/../x", "absolute"),
             ("uplinks", "eth[", "glob"),
+            ("socket-lb", "yes", "host"),
+            ("cgroup", "unified", "absolute"),
+            ("socket-lb-skip-netns", "kata", "/run/netns"),
+            ("socket-lb-skip-netns", "/run/netns/a[", "glob"),
         ] {
             let error = config(&["--manifests", "/m", &format!("--{key}"), found]).unwrap_err().to_string();
             for part in [&format!("--{key}"), found, hint] {

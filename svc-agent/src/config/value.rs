@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -70,6 +70,40 @@ impl FromStr for Forwarding {
             "kernel" => Ok(Self::Kernel),
             _ => Err("fast or kernel"),
         }
+    }
+}
+
+/// Whose sockets are connected straight to backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketLb {
+    /// Nobody's.
+    Off,
+    /// Those of the agent's own network namespace.
+    Host,
+    /// Those of every network namespace that is not left out.
+    All,
+}
+
+impl FromStr for SocketLb {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "host" => Ok(Self::Host),
+            "all" => Ok(Self::All),
+            _ => Err("one of off, host, all"),
+        }
+    }
+}
+
+impl fmt::Display for SocketLb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Host => "host",
+            Self::All => "all",
+        })
     }
 }
 
@@ -142,6 +176,29 @@ pub(super) fn absolute(values: &Values, key: &Key) -> Result<PathBuf, ConfigErro
     }
 }
 
+/// The same for a path that nobody need give.
+pub(super) fn absolute_if_given(values: &Values, key: &Key) -> Result<Option<PathBuf>, ConfigError> {
+    values.get(key).is_some().then(|| absolute(values, key)).transpose()
+}
+
+/// Files, as absolute shell globs whose patterns are in the last component, comma separated.
+pub(super) fn files(values: &Values, key: &Key) -> Result<Vec<String>, ConfigError> {
+    let Some((found, origin)) = values.get(key) else { return Ok(Vec::new()) };
+    let checked = items(found).map(|item| {
+        let path = Path::new(item);
+        let folder = path.parent().map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
+        if !path.is_absolute() || folder.contains(['*', '?', '[', '{']) || path.file_name().is_none() {
+            return Err(wrong(
+                item,
+                origin,
+                "an absolute path, patterns in its last part only, such as /run/netns/kata-*",
+            ));
+        }
+        glob(item, origin).map(|_| item.to_owned())
+    });
+    checked.collect()
+}
+
 /// Networks, comma separated; a bare address means itself.
 pub(super) fn networks(values: &Values, key: &Key) -> Result<Option<Vec<IpNet>>, ConfigError> {
     let Some((found, origin)) = values.get(key) else { return Ok(None) };
@@ -171,15 +228,15 @@ fn network(text: &str) -> Option<IpNet> {
 /// Shell globs, comma separated.
 pub(super) fn patterns(values: &Values, key: &Key) -> Result<Vec<GlobMatcher>, ConfigError> {
     let Some((found, origin)) = values.get(key) else { return Ok(Vec::new()) };
-    items(found)
-        .map(|item| {
-            GlobBuilder::new(item)
-                .literal_separator(false)
-                .build()
-                .map(|glob| glob.compile_matcher())
-                .map_err(|error| wrong(item, origin, format!("a shell glob such as eth*: {}", error.kind())))
-        })
-        .collect()
+    items(found).map(|item| glob(item, origin)).collect()
+}
+
+fn glob(item: &str, origin: &Origin) -> Result<GlobMatcher, ConfigError> {
+    GlobBuilder::new(item)
+        .literal_separator(false)
+        .build()
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| wrong(item, origin, format!("a shell glob such as eth*: {}", error.kind())))
 }
 
 fn items(list: &str) -> impl Iterator<Item = &str> {

@@ -214,6 +214,13 @@ pub fn status() -> Status {
         },
         epoch: 12,
         devices: devices(),
+        sockets: SocketHooks {
+            scope: "host".into(),
+            cgroup: "/sys/fs/cgroup".into(),
+            attached: ["connect4", "connect6"].map(str::to_owned).into(),
+            skipped_namespaces: 0,
+            reason: "this kernel lacks the others".into(),
+        },
         maps: vec![
             MapUsage { name: "FLOWS_V4".into(), used: Some(1_234_567), capacity: 2_469_134 },
             MapUsage { name: "EMBRYOS_V4".into(), used: None, capacity: 65_536 },

@@ -4,6 +4,7 @@
 //! link that must outlive the process and be recognised by the next one needs both.
 #![expect(unsafe_code, reason = "system calls with structures from linux/bpf.h")]
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
@@ -45,6 +46,78 @@ impl Hook {
         }
     }
 }
+
+/// What of a socket's life a program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SocketHook {
+    /// `connect` to an IPv4 address.
+    Connect4,
+    /// `connect` to an IPv6 address.
+    Connect6,
+    /// A datagram to an IPv4 address.
+    Send4,
+    /// A datagram to an IPv6 address.
+    Send6,
+    /// The sender of a datagram, of a socket of IPv4.
+    Receive4,
+    /// The sender of a datagram, of a socket of IPv6.
+    Receive6,
+    /// `getpeername` of a socket of IPv4.
+    PeerName4,
+    /// `getpeername` of a socket of IPv6.
+    PeerName6,
+    /// The end.
+    Release,
+}
+
+impl SocketHook {
+    /// All, in the order in which they are attached: what undoes a translation comes before what makes one.
+    pub const ALL: [Self; 9] = [
+        Self::Release,
+        Self::PeerName4,
+        Self::PeerName6,
+        Self::Receive4,
+        Self::Receive6,
+        Self::Send4,
+        Self::Send6,
+        Self::Connect4,
+        Self::Connect6,
+    ];
+
+    /// `enum bpf_attach_type`.
+    const fn attach_type(self) -> u32 {
+        match self {
+            Self::Connect4 => 10,
+            Self::Connect6 => 11,
+            Self::Send4 => 14,
+            Self::Send6 => 15,
+            Self::Receive4 => 19,
+            Self::Receive6 => 20,
+            Self::PeerName4 => 29,
+            Self::PeerName6 => 30,
+            Self::Release => 34,
+        }
+    }
+}
+
+impl fmt::Display for SocketHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::Send4 => "sendmsg4",
+            Self::Send6 => "sendmsg6",
+            Self::Receive4 => "recvmsg4",
+            Self::Receive6 => "recvmsg6",
+            Self::PeerName4 => "getpeername4",
+            Self::PeerName6 => "getpeername6",
+            Self::Release => "sock_release",
+        })
+    }
+}
+
+/// `BPF_LINK_TYPE_CGROUP`.
+const LINK_TYPE_CGROUP: u32 = 3;
 
 /// Flags of an XDP link.
 pub mod xdp_flags {
@@ -106,6 +179,21 @@ pub fn create(program: impl AsFd, ifindex: u32, hook: Hook, flags: u32) -> io::R
     new_fd(unsafe { bpf(LINK_CREATE, &mut attr) }?)
 }
 
+/// Attaches a program to the sockets of a control group and of all below it by a link, beside whatever is there already.
+///
+/// # Errors
+/// As the kernel says: `EINVAL` where there is no such hook or link.
+pub fn create_on_cgroup(program: impl AsFd, cgroup: impl AsFd, hook: SocketHook) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr {
+        program: program.as_fd().as_raw_fd().cast_unsigned(),
+        ifindex: cgroup.as_fd().as_raw_fd().cast_unsigned(),
+        attach_type: hook.attach_type(),
+        ..LinkCreateAttr::default()
+    };
+    // SAFETY: BPF_LINK_CREATE takes no addresses for these hooks, and a file descriptor in place of the ifindex.
+    new_fd(unsafe { bpf(LINK_CREATE, &mut attr) }?)
+}
+
 #[repr(C)]
 #[derive(Default)]
 struct LinkUpdateAttr {
@@ -154,23 +242,12 @@ struct InfoAttr {
     info: u64,
 }
 
-/// The start of `struct bpf_link_info`, and of its union as XDP and tcx fill it.
+/// The start of `struct bpf_link_info` and of its union, by words.
 #[repr(C, align(8))]
 #[derive(Default)]
-struct RawLinkInfo {
-    kind: u32,
-    id: u32,
-    program_id: u32,
-    pad: u32,
-    ifindex: u32,
-    attach_type: u32,
-}
+struct RawLinkInfo([u32; 8]);
 
-/// What the kernel says of a link.
-///
-/// # Errors
-/// If the descriptor is not a link.
-pub fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+fn raw_info(link: BorrowedFd<'_>) -> io::Result<[u32; 8]> {
     let mut info = RawLinkInfo::default();
     let mut attr = InfoAttr {
         fd: link.as_raw_fd().cast_unsigned(),
@@ -179,13 +256,43 @@ pub fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     };
     // SAFETY: BPF_OBJ_GET_INFO_BY_FD writes at most `len` bytes to `info`, which is that large.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    Ok(LinkInfo {
-        id: info.id,
-        program_id: info.program_id,
-        ifindex: info.ifindex,
-        kind: info.kind,
-        attach_type: info.attach_type,
-    })
+    Ok(info.0)
+}
+
+/// What the kernel says of a link.
+///
+/// # Errors
+/// If the descriptor is not a link.
+pub fn info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let [kind, id, program_id, _, ifindex, attach_type, ..] = raw_info(link)?;
+    Ok(LinkInfo { id, program_id, ifindex, kind, attach_type })
+}
+
+/// What the kernel says of a link to a control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupLinkInfo {
+    /// The program that it runs.
+    pub program_id: u32,
+    /// The group's number, that of its directory's inode; zero once it is gone.
+    pub cgroup: u64,
+    kind: u32,
+    attach_type: u32,
+}
+
+impl CgroupLinkInfo {
+    /// Whether it is a link of `hook`, whatever the group.
+    pub const fn is_of(&self, hook: SocketHook) -> bool {
+        self.kind == LINK_TYPE_CGROUP && self.attach_type == hook.attach_type()
+    }
+}
+
+/// What the kernel says of a link to a control group.
+///
+/// # Errors
+/// If the descriptor is not a link.
+pub fn cgroup_info(link: BorrowedFd<'_>) -> io::Result<CgroupLinkInfo> {
+    let [kind, _, program_id, _, low, high, attach_type, _] = raw_info(link)?;
+    Ok(CgroupLinkInfo { program_id, cgroup: u64::from(high) << 32 | u64::from(low), kind, attach_type })
 }
 
 #[repr(C)]

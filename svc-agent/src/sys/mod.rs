@@ -5,5 +5,7 @@ pub mod bpf;
 pub mod ethtool;
 pub mod link;
 pub mod mmap;
+pub mod netns;
 pub mod rcu;
+pub mod sock_diag;
 pub mod socket;

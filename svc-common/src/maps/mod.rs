@@ -7,6 +7,7 @@
 mod connection;
 mod node;
 mod service;
+mod socket;
 pub mod spec;
 mod sweep;
 
@@ -16,6 +17,7 @@ pub use service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, RangeKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags,
     frontend_flags,
 };
+pub use socket::{Peer, Socket, SocketConfig, SocketKey, SocketNat, peer_side, socket_scope};
 pub use spec::MapSpec;
 pub use sweep::{SWEEP_FLOWS, SWEEP_KEYS, SWEEP_TIMEOUTS, Timeouts};
 
@@ -39,6 +41,11 @@ pub unsafe trait MapType: Copy + 'static {
         Some(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
     }
 }
+
+// SAFETY: integers.
+unsafe impl MapType for u64 {}
+// SAFETY: as above.
+unsafe impl MapType for u8 {}
 
 macro_rules! map_types {
     ($($type:ty: $size:literal),* $(,)?) => {
@@ -70,6 +77,10 @@ map_types!(
     Answers: 8,
     Timeouts: 32,
     ServiceCounters: 40,
+    SocketKey: 32,
+    SocketNat: 52,
+    Socket: 32,
+    SocketConfig: 32,
     Scratch<[u8; 4]>: 192, Scratch<[u8; 16]>: 288,
 );
 

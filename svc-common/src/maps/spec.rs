@@ -73,4 +73,12 @@ map_specs! {
     SCRATCH_V4 = 1, layout 1;
     /// The same for IPv6.
     SCRATCH_V6 = 1, layout 1;
+    /// Socket cookie, peer -> [`super::SocketNat`]; never evicts.
+    SOCKET_NAT = 262_144, layout 1;
+    /// Socket cookie -> [`super::Socket`]; never evicts.
+    SOCKETS = 131_072, layout 1;
+    /// Cookie of a network namespace whose sockets are left alone -> `u8`, always one.
+    SOCKET_SKIP = 4_096, layout 1;
+    /// [`super::SocketConfig`].
+    SOCKET_CONFIG = 1, layout 1;
 }

@@ -79,7 +79,9 @@ impl Agent {
         command.arg("run").arg("--manifests").arg(self.manifests()).arg("--socket").arg(self.socket());
         command.arg("--pin-dir").arg(&self.pin_dir).args(["--node-name", &self.node]);
         // Small tables: many agents run at once, and the kernel allocates them whole.
-        command.args(["--max-flows", "16384"]).args(&self.args);
+        command.args(["--max-flows", "16384"]);
+        // The hooks see every process of the machine: tests of sockets give a control group of their own.
+        command.args(["--socket-lb", "off"]).args(&self.args);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(self.ns.spawn(&mut command).context("cannot start svc-agent")?);
         Ok(())
@@ -134,6 +136,15 @@ impl Agent {
     /// Replaces the further arguments from the next start on.
     pub fn set_args(&mut self, args: &[&str]) {
         self.args = args.iter().map(|&arg| arg.to_owned()).collect();
+    }
+
+    /// The same, with further arguments, which win over those that it had.
+    ///
+    /// # Errors
+    /// If it does not come back.
+    pub fn restart_with(&mut self, args: &[&str]) -> Result<()> {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self.restart()
     }
 
     /// Removes everything that the agent has pinned, as `svc-agent cleanup` does.

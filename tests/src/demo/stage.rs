@@ -61,8 +61,10 @@ impl Stage {
     /// If it cannot be started.
     pub fn spawn_agent(&mut self, show: &Show) -> Result<()> {
         let program = shown_path("svc-agent")?;
-        let args =
-            format!("run --manifests {RUN_DIR}/manifests --node-name node-0 --pin-dir {PIN_DIR} --socket {}", socket());
+        let args = format!(
+            "run --manifests {RUN_DIR}/manifests --node-name node-0 --pin-dir {PIN_DIR} --socket {} --socket-lb off",
+            socket()
+        );
         show.print(&format!("{} {program} {args} &", enter("node-0")));
         let log = File::options().create(true).append(true).open(log())?;
         let mut agent = Command::new(program);

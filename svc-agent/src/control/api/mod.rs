@@ -15,7 +15,7 @@ pub use device::{Device, DeviceClass, Tc, TcKind, Xdp, XdpMode};
 pub use filter::{AddressMatch, FlowFilter, ObjectFilter};
 pub use flow::{Flow, FlowState, NextHop, Traffic};
 pub use service::{Endpoint, EndpointCounts, Frontend, FrontendKind, Service, ServiceEndpoints, ServicePort};
-pub use status::{MapUsage, ReasonCount, Refused, Status, Sync};
+pub use status::{MapUsage, ReasonCount, Refused, SocketHooks, Status, Sync};
 
 /// A list, as `/v1/services` and its like answer it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -29,6 +29,9 @@ pub struct Status {
     pub epoch: u32,
     /// The devices, by name.
     pub devices: Vec<Device>,
+    /// The hooks that connect local sockets straight to backends.
+    #[serde(default)]
+    pub sockets: SocketHooks,
     /// How full the maps are.
     pub maps: Vec<MapUsage>,
     /// What happened to packets, by reason; those that never happened may be left out.
@@ -69,6 +72,26 @@ pub struct Refused {
     /// Its name.
     pub name: String,
     /// Why.
+    pub reason: String,
+}
+
+/// The hooks that connect local sockets straight to backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SocketHooks {
+    /// Whose sockets are served: `off`, `host` or `all`.
+    pub scope: String,
+    /// The control group that the hooks are attached to; empty if they are not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cgroup: String,
+    /// The hooks that are attached.
+    #[serde(default)]
+    pub attached: Vec<String>,
+    /// How many network namespaces are left alone.
+    #[serde(default)]
+    pub skipped_namespaces: u64,
+    /// Why it is not all that was asked for, or what does not work on this kernel; empty if there is nothing to tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
