@@ -7,7 +7,9 @@ use crate::{
     maps::Tuple,
     net::{Be16, proto},
     packet::Packet,
+    parse::Parsed,
     reason::Reason,
+    stage::rare::{OFFSETS, Piece, extension},
     wire::{Chunk, ETH_LEN, Ipv4Header, Ipv6Header, Ports},
 };
 
@@ -39,8 +41,14 @@ pub trait Messages<A> {
 
     /// Reads the addresses, protocol and ports of the packet quoted at `at`, of which `len` bytes are there, source and
     /// destination swapped: so it is the key of the flow that leads back to where the quoted packet came from. Returns
-    /// where the ports are; nothing if the quote shows none.
-    fn read_quote<P: Packet>(pkt: &mut P, at: usize, len: u32, key: &mut Tuple<A>) -> Option<usize>;
+    /// where the ports are; nothing if the quote shows none. `room` is overwritten.
+    fn read_quote<P: Packet>(
+        pkt: &mut P,
+        at: usize,
+        len: u32,
+        key: &mut Tuple<A>,
+        room: &mut Parsed<A>,
+    ) -> Option<usize>;
 
     /// Changes the addresses in the quoted IP header.
     ///
@@ -111,7 +119,13 @@ impl Messages<[u8; 4]> for Icmp {
     }
 
     #[inline(always)]
-    fn read_quote<P: Packet>(pkt: &mut P, at: usize, len: u32, key: &mut Tuple<[u8; 4]>) -> Option<usize> {
+    fn read_quote<P: Packet>(
+        pkt: &mut P,
+        at: usize,
+        len: u32,
+        key: &mut Tuple<[u8; 4]>,
+        _room: &mut Parsed<[u8; 4]>,
+    ) -> Option<usize> {
         let ip = pkt.header_mut::<Ipv4Header>(at).ok()?;
         let header_len = u32::from(ip.version_ihl & 0x0f) * 4;
         if ip.version_ihl >> 4 != 4
@@ -209,15 +223,28 @@ impl Messages<[u8; 16]> for Icmpv6 {
     }
 
     #[inline(always)]
-    fn read_quote<P: Packet>(pkt: &mut P, at: usize, len: u32, key: &mut Tuple<[u8; 16]>) -> Option<usize> {
-        let start = size_of::<Ipv6Header>();
+    fn read_quote<P: Packet>(
+        pkt: &mut P,
+        at: usize,
+        len: u32,
+        key: &mut Tuple<[u8; 16]>,
+        room: &mut Parsed<[u8; 16]>,
+    ) -> Option<usize> {
+        let start = size_of::<Ipv6Header>() as u32;
         let ip = pkt.header_mut::<Ipv6Header>(at).ok()?;
-        if ip.version_class_flow[0] >> 4 != 6 || len < start as u32 + QUOTED_L4 {
+        if ip.version_class_flow[0] >> 4 != 6 || len < start {
             return None;
         }
         (key.src, key.dst) = (ip.dst, ip.src);
-        let protocol = ip.next_header;
-        read_ports(pkt, at + start, protocol, key)
+        let next = ip.next_header;
+        room.l4 = at as u32 + start;
+        room.l4_len = len - start;
+        let mut piece = Piece::default();
+        let protocol = extension::walk(pkt, next, room, &mut piece).ok()?;
+        if piece.offset != 0 || room.l4_len < QUOTED_L4 {
+            return None;
+        }
+        read_ports(pkt, (room.l4 & OFFSETS) as usize, protocol, key)
     }
 
     #[inline(always)]

@@ -294,6 +294,82 @@ fn b40_extensions_and_options_inside_and_outside_stay_as_they_are() {
 }
 
 #[test]
+fn b40_extension_headers_in_the_quote_are_followed() {
+    with_oracle(|oracle| {
+        let path = REMOTE[1];
+        path.open(oracle, 100, proto::UDP, Frame::udp);
+        let (kind, code, rest) = path.errors[0];
+        let destination = (60, vec![1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // A Fragment header of the first piece, and of another one.
+        let piece = |low: u8| (44, vec![0, 0, low, 0xde, 0xad, 0xbe, 0xef]);
+        for (extensions, shown) in [
+            (vec![destination.clone()], true),
+            (vec![piece(1)], true),
+            (vec![destination.clone(), piece(1), destination], true),
+            (vec![piece(9)], false),
+        ] {
+            let seen = Frame::udp(path.source, path.backend).extensions(&extensions).build();
+            let sent = Frame::udp(path.client, path.vip).extensions(&extensions).build();
+            let error = Message::error(path.router, path.source_addr, (kind, code), &seen, 600).rest(rest).build();
+            let expected = Message::error(path.router, path.client_addr, (kind, code), &sent, 600).rest(rest);
+            for hook in [Hook::Xdp, Hook::Ingress] {
+                let run = oracle.run(hook, UPLINK, &error);
+                if shown {
+                    let expected = expected.clone().ttl(63).macs(UPLINK_MAC, ROUTER_MAC);
+                    assert_frames_eq(&run.bytes, &expected.build());
+                } else {
+                    assert_eq!(run.outcome, Outcome::Pass);
+                    assert_frames_eq(&run.bytes, &error);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn b59_an_error_without_a_flow_reaches_only_backends_that_its_receiver_serves() {
+    with_oracle(|oracle| {
+        for (id, path, range) in [(100, LOCAL[0], "203.0.113.0"), (200, LOCAL[1], "2001:db8:9::")] {
+            oracle.serve(id, proto::TCP, &[], &[path.backend]);
+            let frontend = Frontend {
+                service: id,
+                external: id,
+                internal: id,
+                flags: frontend_flags::LOAD_BALANCER | frontend_flags::SOURCE_RANGES,
+                affinity_s: 0,
+            };
+            oracle.put_frontend(path.vip, proto::TCP, frontend);
+            oracle.add_range(id, range, if id == 100 { 24 } else { 48 });
+            let (kind, code, _) = path.errors[0];
+            let inside = if id == 100 { "203.0.113.9:20000" } else { "[2001:db8:9::9]:20000" };
+            for (client, outcome) in [(inside, Outcome::Deliver), (path.client, Outcome::Drop(Reason::SourceRange))] {
+                let seen = Frame::tcp(path.vip, client).build();
+                let error = Message::error(path.router, path.vip_addr, (kind, code), &seen, 60).build();
+                assert_eq!(oracle.run(Hook::Ingress, UPLINK, &error).outcome, outcome, "{client}");
+            }
+        }
+    });
+}
+
+#[test]
+fn b66_an_echo_request_to_an_unassigned_address_ends_here() {
+    with_oracle(|oracle| {
+        let mask6 = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        let net6 = [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        oracle.set_service_networks(([10, 96, 0, 0], [255, 255, 0, 0]), (net6, mask6));
+        for (request, reply, vip, client, _) in ECHOES {
+            for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
+                let frame = Message::new(client, vip, request, 0).payload(b"data").build();
+                let run = oracle.run(hook, UPLINK, &frame);
+                assert_eq!(run.outcome, Outcome::Drop(Reason::UnassignedAddress), "at {hook:?}");
+                let frame = Message::new(client, vip, reply, 0).payload(b"data").build();
+                assert_eq!(oracle.run(hook, UPLINK, &frame).outcome, Outcome::Pass);
+            }
+        }
+    });
+}
+
+#[test]
 fn b40_a_quoted_datagram_without_checksum_stays_without() {
     with_oracle(|oracle| {
         for (id, path) in (100..).step_by(100).zip(LOCAL) {

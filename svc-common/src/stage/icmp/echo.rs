@@ -3,6 +3,7 @@
 use super::message_at;
 use crate::{
     csum,
+    decide::{Decision, stray},
     env::Env,
     family::Family,
     icmp::{Messages, TTL},
@@ -17,13 +18,14 @@ use crate::{
 /// Answers the request if its destination is ours; the packet goes back to where it came from.
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &Parsed<F::Addr>) -> Packed {
-    if matches!(P::HOOK, Hook::Egress) {
-        return Packed::PASS;
-    }
     // Addresses of the node have rows, too, but are the stack's.
     let row = env.lookup_frontend(&FrontendKey::of_address(parsed.tuple.dst));
     let ours = row.is_some_and(|row| row.flags & frontend_flags::VIP != 0);
-    if !ours || !F::Messages::is_host(&parsed.tuple.src) {
+    if !ours && let Decision::Drop(reason) = stray::<F, E>(env, &parsed.tuple.dst) {
+        env.count(reason);
+        return Packed::drop(reason);
+    }
+    if !ours || matches!(P::HOOK, Hook::Egress) || !F::Messages::is_host(&parsed.tuple.src) {
         return Packed::PASS;
     }
     answer::<F, P>(pkt, parsed).unwrap_or_else(|reason| {

@@ -36,8 +36,8 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
     };
     let quote = message_at(parsed) + size_of::<IcmpHeader>();
     let len = parsed.l4_len - size_of::<IcmpHeader>() as u32;
-    let key = &mut scratch.partner_key;
-    let ports = match F::Messages::read_quote(pkt, quote, len, key) {
+    let Scratch { parsed: room, partner_key: key, .. } = &mut *scratch;
+    let ports = match F::Messages::read_quote(pkt, quote, len, key, room) {
         // An error goes to the source of the packet that it quotes.
         Some(ports) if key.dst == parsed.tuple.dst => ports,
         _ => return pass_counted::<F, P, E>(env, Reason::IcmpQuote),
@@ -105,6 +105,9 @@ fn expect<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut S
         return if ours { Expected::Drop(Reason::IcmpStray) } else { Expected::Pass };
     };
     let (service, external, internal) = (frontend.service, frontend.external, frontend.internal);
+    if frontend.flags & frontend_flags::SOURCE_RANGES != 0 && !env.in_ranges(service, &key.src) {
+        return Expected::Drop(Reason::SourceRange);
+    }
     let Some(class) = env.lookup_device(pkt.ifindex()).map(|device| device.class) else {
         return Expected::Pass;
     };
