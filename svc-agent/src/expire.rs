@@ -24,6 +24,14 @@ pub struct Swept {
     pub removed: u64,
 }
 
+/// Who wants to hear which connections ended; each is told by one of its directions.
+pub trait Ended {
+    /// One of IPv4.
+    fn ended_v4(&self, key: &Tuple<[u8; 4]>, flow: &Flow<[u8; 4]>);
+    /// One of IPv6.
+    fn ended_v6(&self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>);
+}
+
 /// Goes once over all tables. `now_s` is the datapath's clock; `program` runs `svc_sweep` over a frame.
 ///
 /// # Errors
@@ -33,17 +41,20 @@ pub fn sweep(
     timeouts: &Timeouts,
     now_s: u32,
     mut program: impl FnMut(&[u8]) -> anyhow::Result<u32>,
+    told: Option<&dyn Ended>,
 ) -> anyhow::Result<Swept> {
     let mut swept = Swept::default();
     let [flows_v4, flows_v6, embryos_v4, embryos_v6] = &mut swept.entries;
     let old_v4 = old_flows(&tables.v4, timeouts, now_s, [flows_v4, embryos_v4])?;
     let old_v6 = old_flows(&tables.v6, timeouts, now_s, [flows_v6, embryos_v6])?;
-    swept.removed += remove(&old_v4, V4::ETHER_TYPE, timeouts, &mut program)?;
-    swept.removed += remove(&old_v6, V6::ETHER_TYPE, timeouts, &mut program)?;
+    let ended_v4 = |(key, flow): &(_, _)| told.into_iter().for_each(|told| told.ended_v4(key, flow));
+    let ended_v6 = |(key, flow): &(_, _)| told.into_iter().for_each(|told| told.ended_v6(key, flow));
+    swept.removed += remove(&old_v4, V4::ETHER_TYPE, timeouts, &mut program, ended_v4)?;
+    swept.removed += remove(&old_v6, V6::ETHER_TYPE, timeouts, &mut program, ended_v6)?;
     Ok(swept)
 }
 
-/// The keys of the flows that are silent for too long by themselves; counts the entries of both tables.
+/// The flows that are silent for too long by themselves; counts the entries of both tables.
 ///
 /// Each direction knows what was seen of the other, so their partners are left to the program.
 fn old_flows<A: Copy + Into<IpAddr> + 'static>(
@@ -51,7 +62,7 @@ fn old_flows<A: Copy + Into<IpAddr> + 'static>(
     timeouts: &Timeouts,
     now_s: u32,
     counts: [&mut u64; 2],
-) -> anyhow::Result<Vec<Tuple<A>>>
+) -> anyhow::Result<Vec<(Tuple<A>, Flow<A>)>>
 where
     Tuple<A>: MapType + Pod,
     Flow<A>: MapType + Pod,
@@ -61,7 +72,7 @@ where
         table.for_each(|key, flow| {
             *count += 1;
             if since(now_s, flow.seen_s) >= timeouts.of(key.proto, flow.state) {
-                old.push(key);
+                old.push((key, flow));
             }
             ControlFlow::Continue(())
         })?;
@@ -71,17 +82,21 @@ where
 
 /// Has the kernel look at each of these again and remove what is over; returns how many connections that were.
 fn remove<A: Copy>(
-    old: &[Tuple<A>],
+    old: &[(Tuple<A>, Flow<A>)],
     ether_type: Be16,
     timeouts: &Timeouts,
     program: &mut impl FnMut(&[u8]) -> anyhow::Result<u32>,
+    ended: impl Fn(&(Tuple<A>, Flow<A>)),
 ) -> anyhow::Result<u64>
 where
     Tuple<A>: MapType,
 {
     let mut removed = 0;
-    for keys in old.chunks(SWEEP_KEYS) {
-        removed += u64::from(program(&frame(keys, ether_type, timeouts))?.count_ones());
+    for flows in old.chunks(SWEEP_KEYS) {
+        let keys: Vec<_> = flows.iter().map(|(key, _)| *key).collect();
+        let bits = program(&frame(&keys, ether_type, timeouts))?;
+        removed += u64::from(bits.count_ones());
+        flows.iter().enumerate().filter(|(at, _)| bits >> at & 1 != 0).for_each(|(_, flow)| ended(flow));
     }
     Ok(removed)
 }
@@ -110,13 +125,17 @@ mod tests {
 
     #[test]
     fn connections_are_handed_over_by_the_frame_and_counted_by_the_bit() {
-        let keys: Vec<_> = (0..70).map(key).collect();
+        let flows: Vec<_> = (0..70).map(|port| (key(port), Flow::default())).collect();
         let mut frames = Vec::new();
-        let removed = remove(&keys, V4::ETHER_TYPE, &Timeouts::default(), &mut |frame| {
+        let ended = std::cell::RefCell::new(Vec::new());
+        let mut program = |frame: &[u8]| {
             frames.push(frame.len());
             Ok(0b101)
+        };
+        let removed = remove(&flows, V4::ETHER_TYPE, &Timeouts::default(), &mut program, |(key, _)| {
+            ended.borrow_mut().push(key.sport.to_host());
         });
-        assert_eq!(removed.unwrap(), 6);
+        assert_eq!((removed.unwrap(), ended.into_inner()), (6, vec![0, 2, 32, 34, 64, 66]));
         let of = |keys: usize| ETH_LEN + size_of::<Timeouts>() + (keys + 1) * size_of::<Tuple<[u8; 4]>>();
         assert_eq!(frames, [of(32), of(32), of(6)]);
     }

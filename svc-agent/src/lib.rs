@@ -13,6 +13,7 @@ pub mod compile;
 pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod events;
 pub mod expire;
 pub mod flows;
 pub mod model;

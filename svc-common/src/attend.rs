@@ -5,7 +5,7 @@ use crate::{
     env::{Env, InsertError, Route, Table},
     family::Family,
     flow,
-    maps::{Flow, FrontendKey, Scratch, Tuple, flow_flags, flow_state},
+    maps::{Flow, FrontendKey, Scratch, Tuple, event_kind, flow_flags, flow_state},
     net::proto,
     packet::{Hook, Packet},
     parse::Parsed,
@@ -55,6 +55,7 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         if finished || (stale && movable && !is_served::<F, E>(env, key, flow)) {
             env.remove_flow(table, key);
             env.remove_flow(table, partner_key);
+            env.tell_flow(event_kind::END, key, flow);
             return Attended::Decide;
         }
     }

@@ -7,8 +7,8 @@ use crate::{
     family::{Family, finish, mix_word},
     flow,
     maps::{
-        Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, flow_flags,
-        frontend_flags,
+        Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, event_kind,
+        flow_flags, frontend_flags,
     },
     packet::{Hook, Packet},
     reason::Reason,
@@ -211,6 +211,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     match env.insert_flow(Table::Embryo, &scratch.parsed.tuple, &scratch.flow) {
         Ok(()) => {
             env.count_new_flow(service);
+            env.tell_flow(event_kind::BEGIN, &scratch.parsed.tuple, &scratch.flow);
             Decision::Recorded
         }
         Err(error) => lost_race::<F, E>(env, scratch, error),

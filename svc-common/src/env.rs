@@ -138,4 +138,11 @@ pub trait Env<F: Family> {
 
     /// Counts a recorded connection of a service.
     fn count_new_flow(&mut self, service: u32);
+
+    /// Tells of a connection that was recorded ([`event_kind::BEGIN`]) or removed ([`event_kind::END`]), if anybody wants to
+    /// know.
+    ///
+    /// [`event_kind::BEGIN`]: crate::maps::event_kind::BEGIN
+    /// [`event_kind::END`]: crate::maps::event_kind::END
+    fn tell_flow(&mut self, kind: u8, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>);
 }

@@ -313,6 +313,8 @@ macro_rules! family {
                 }
             }
 
+            fn tell_flow(&mut self, _kind: u8, _key: &Tuple<$addr>, _flow: &Flow<$addr>) {}
+
             fn count_new_flow(&mut self, service: u32) {
                 self.touched.services.push(service);
                 self.services.entry(service).or_default().new_flows += 1;

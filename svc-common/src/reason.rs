@@ -84,6 +84,8 @@ reasons! {
     /// Counted only: there is no room to remember what a local socket dialled. Datagrams stay untranslated; a connection is
     /// translated, and shows its backend as its peer (B70).
     SocketTableFull = 26, "socket_table_full";
+    /// Counted only: the agent did not take events as fast as they came, and one was left out.
+    EventLost = 27, "event_lost";
 }
 
 impl Reason {

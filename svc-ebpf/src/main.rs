@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod clock;
+mod events;
 mod kernel;
 mod limits;
 mod maps;

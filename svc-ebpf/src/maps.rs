@@ -19,7 +19,10 @@ use svc_common::{
     reason::Reason,
 };
 
-use crate::kernel::{self, FibLookup};
+use crate::{
+    events,
+    kernel::{self, FibLookup},
+};
 
 // Written by the agent only; read here.
 #[map]
@@ -308,6 +311,30 @@ macro_rules! family {
                         counters.packets += 1;
                         counters.bytes += u64::from(bytes);
                     }
+                }
+            }
+
+            #[inline(always)]
+            fn tell_flow(&mut self, kind: u8, key: &Tuple<$addr>, flow: &Flow<$addr>) {
+                /// Not inlined: rare, and called from several places.
+                #[inline(never)]
+                fn tell(kind: u8, wanted: u32, key: &Tuple<$addr>, flow: &Flow<$addr>) {
+                    let family = if $af == 2 { 4 } else { 6 };
+                    events::flow(kind, family, wanted, flow.service, flow.backend, |event| {
+                        event.src = $widened(&key.src);
+                        event.dst = $widened(&key.dst);
+                        event.new_src = $widened(&flow.src);
+                        event.new_dst = $widened(&flow.dst);
+                        event.ports = [key.sport, key.dport, flow.sport, flow.dport];
+                        event.proto = key.proto;
+                        event.flags = flow.flags;
+                        event.state = flow.state;
+                        event.pad = [0; 5];
+                    });
+                }
+                let wanted = events::wants_flows();
+                if wanted != 0 {
+                    tell(kind, wanted, key, flow);
                 }
             }
 

@@ -10,7 +10,7 @@ use svc_common::{
 };
 
 use crate::{
-    kernel,
+    events, kernel,
     maps::Kernel,
     packet::Tc,
     stages::{self, Step},
@@ -35,7 +35,10 @@ pub fn run<S: Step, const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
         Outcome::Send(ifindex) => kernel::redirect(ifindex),
         Outcome::Peer(ifindex) => kernel::redirect_peer(ifindex),
         Outcome::Resolve(ifindex) => kernel::redirect_neigh(ifindex),
-        Outcome::Drop(_) => TC_ACT_SHOT,
+        Outcome::Drop(reason) => {
+            events::dropped(&mut pkt, if ether_type == V4::ETHER_TYPE { 4 } else { 6 }, reason);
+            TC_ACT_SHOT
+        }
         Outcome::Continue(stage) => {
             stages::continue_tc::<EGRESS>(&pkt.0, stage);
             TC_ACT_UNSPEC

@@ -9,7 +9,7 @@ use svc_common::{
 };
 
 use crate::{
-    kernel,
+    events, kernel,
     maps::Kernel,
     packet::Xdp,
     stages::{self, Pipeline, Step},
@@ -35,7 +35,8 @@ pub fn run<S: Step, const VETH: bool>(ctx: XdpContext) -> u32 {
     let Ok(eth) = pkt.header_mut::<EthHeader>(0) else {
         return xdp_action::XDP_PASS;
     };
-    let outcome = match eth.ether_type {
+    let ether_type = eth.ether_type;
+    let outcome = match ether_type {
         V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env).outcome(),
         V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
@@ -46,7 +47,10 @@ pub fn run<S: Step, const VETH: bool>(ctx: XdpContext) -> u32 {
         // Frames that veth is told to transmit lie in its ring until something else wakes the peer, unless the peer has
         // an XDP program of its own; redirected ones wake it themselves.
         Outcome::Send(ifindex) => kernel::xdp_redirect(ifindex, !VETH && ifindex == pkt.ifindex()),
-        Outcome::Drop(_) => xdp_action::XDP_DROP,
+        Outcome::Drop(reason) => {
+            events::dropped(&mut pkt, if ether_type == V4::ETHER_TYPE { 4 } else { 6 }, reason);
+            xdp_action::XDP_DROP
+        }
         Outcome::Continue(stage) => {
             stages::continue_xdp(&pkt.ctx, stage);
             xdp_action::XDP_PASS

@@ -6,6 +6,7 @@ mod churn;
 mod cluster;
 mod cluster_ip;
 mod devices;
+mod events;
 mod external;
 mod forwarding;
 mod hairpin;

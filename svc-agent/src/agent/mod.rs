@@ -6,6 +6,7 @@
 
 mod follow;
 mod host;
+mod names;
 mod published;
 mod sockets;
 mod sync;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use aya::maps::PerCpuArray;
 use sd_notify::NotifyState;
-use svc_common::maps::{Timeouts, spec};
+use svc_common::maps::{Flow, Timeouts, Tuple, spec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use self::follow::Follower;
+use self::names::AgentNames;
 use self::published::Published;
 use self::sockets::SocketKeeper;
 use self::sync::Syncer;
@@ -39,8 +41,10 @@ use crate::attach::pins::PinDir;
 use crate::attach::programs::{Clock, Programs, Sweep};
 use crate::attach::sockets::SocketLinks;
 use crate::config::{Config, SocketLb};
+use crate::control::api::EventKind;
 use crate::control::{self, Socket};
 use crate::datapath;
+use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
 use crate::reconcile::Reconciler;
@@ -79,11 +83,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
-    let Agent { follower, syncer, view, sweeper, sockets } = agent;
+    let Agent { follower, syncer, view, sweeper, sockets, reader, names } = agent;
     tasks.spawn(follower.run());
     tasks.spawn(syncer.run());
     tasks.spawn(sweeper.run());
     tasks.spawn(sockets.run());
+    tasks.spawn(reader.run(names));
     let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
         let mut closed = closed;
         let _closing = closed.changed().await;
@@ -115,6 +120,8 @@ struct Agent {
     view: AgentView,
     sweeper: Sweeper,
     sockets: SocketKeeper,
+    reader: Reader,
+    names: AgentNames,
 }
 
 impl Agent {
@@ -126,6 +133,8 @@ impl Agent {
         let clocks = (programs.clock()?, programs.clock()?);
         let store = KernelStore::new(&maps, epoch.clone())?;
         let reconciler = Reconciler::new(store);
+        let hub = Arc::new(Hub::new(&maps)?);
+        let names = AgentNames { programmed: reconciler.programmed().clone(), published: published.clone() };
         let (send_addresses, addresses) = watch::channel(Vec::new());
         let view = AgentView {
             started: Instant::now(),
@@ -141,12 +150,15 @@ impl Agent {
             counters: PerCpuArray::try_from(maps.map(&spec::COUNTERS)?)?,
             epoch: epoch.clone(),
             clock: clocks.0,
+            events: hub.clone(),
         };
         let sweeper = Sweeper {
             tables: Tables::open(&maps)?,
             timeouts: config.timeouts,
             clock: clocks.1,
             program: programs.sweep()?,
+            events: hub.clone(),
+            names: names.clone(),
             published: published.clone(),
         };
         let sockets = SocketKeeper::new(
@@ -160,6 +172,7 @@ impl Agent {
             policy(config),
             published.clone(),
         )?;
+        let reader = Reader::new(&maps, hub)?;
         let links = Links::new(programs);
         let follower = Follower {
             devices: Devices::new(config, links, &maps, epoch.clone())?,
@@ -173,7 +186,7 @@ impl Agent {
             unpinned: None,
         };
         let syncer = Syncer::new(&config.manifests, policy(config), node(config), reconciler, addresses, published);
-        Ok(Self { follower, syncer, view, sweeper, sockets })
+        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names })
     }
 
     /// Fills the maps, then attaches.
@@ -194,6 +207,8 @@ struct Sweeper {
     timeouts: Timeouts,
     clock: Clock,
     program: Sweep,
+    events: Arc<Hub>,
+    names: AgentNames,
     published: Arc<Published>,
 }
 
@@ -215,7 +230,19 @@ impl Sweeper {
     }
 
     fn once(&self) -> anyhow::Result<Swept> {
-        expire::sweep(&self.tables, &self.timeouts, self.clock.now_s()?, |frame| self.program.run(frame))
+        let now_s = self.clock.now_s()?;
+        let told = self.events.wants(EventKind::End).then_some(self as &dyn expire::Ended);
+        expire::sweep(&self.tables, &self.timeouts, now_s, |frame| self.program.run(frame), told)
+    }
+}
+
+impl expire::Ended for Sweeper {
+    fn ended_v4(&self, key: &Tuple<[u8; 4]>, flow: &Flow<[u8; 4]>) {
+        self.events.tell(events::timed_out(key, flow, &self.names));
+    }
+
+    fn ended_v6(&self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>) {
+        self.events.tell(events::timed_out(key, flow, &self.names));
     }
 }
 

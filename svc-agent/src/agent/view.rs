@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuArray};
 use svc_common::maps::{SLOTS_PER_ROW, backend_flags, spec};
 use svc_common::reason::Reason;
+use tokio::sync::mpsc;
 
 use super::published::Published;
 use crate::apply::kernel::{Epoch, KernelStore};
@@ -17,9 +18,10 @@ use crate::attach::maps::Maps;
 use crate::attach::programs::Clock;
 use crate::control::View;
 use crate::control::api::{
-    Backend, BackendState, Device, Flow, FlowFilter, MapUsage, ObjectFilter, Protocol, ReasonCount, Refused, Service,
-    ServiceEndpoints, ServiceRef, Status, Sync,
+    Backend, BackendState, Device, Event, EventFilter, Flow, FlowFilter, MapUsage, ObjectFilter, Protocol, ReasonCount,
+    Refused, Service, ServiceEndpoints, ServiceRef, Status, Sync,
 };
+use crate::events::Hub;
 use crate::flows::Tables;
 use crate::model::Severity;
 use crate::reconcile::{PortIds, Programmed};
@@ -54,6 +56,8 @@ pub struct AgentView {
     pub epoch: Epoch,
     /// The datapath's clock.
     pub clock: Clock,
+    /// What happens to single packets and connections.
+    pub events: Arc<Hub>,
 }
 
 impl View for AgentView {
@@ -145,6 +149,10 @@ impl View for AgentView {
                 _ => ControlFlow::Continue(()),
             }
         })
+    }
+
+    fn events(&self, filter: EventFilter) -> anyhow::Result<mpsc::Receiver<Arc<Event>>> {
+        Ok(self.events.listen(filter))
     }
 
     fn devices(&self) -> anyhow::Result<Vec<Device>> {

@@ -30,6 +30,8 @@ pub enum Command {
     Get(Get),
     /// Send the packets of a capture through a directory of manifests, without an agent and without privileges
     Simulate(Simulate),
+    /// Show dropped packets and connections that begin or end, as it happens
+    Events(Events),
     /// Show the versions of svcctl and of the agent
     Version,
     /// Print a completion script for a shell
@@ -62,6 +64,26 @@ pub enum Format {
     Json,
     /// YAML with exact numbers
     Yaml,
+}
+
+/// What to listen to.
+#[derive(Clone, Copy, Debug, Group)]
+pub struct Events {
+    /// Only packets that are dropped
+    #[arg(long)]
+    pub drops: bool,
+    /// Only connections that begin or end
+    #[arg(long)]
+    pub flows: bool,
+    /// One event of so many
+    #[arg(long, value_name = "N")]
+    pub sample: Option<u32>,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What to get.

@@ -4,6 +4,7 @@ mod args;
 mod backends;
 mod devices;
 mod endpoints;
+mod events;
 mod flows;
 mod get;
 mod human;
@@ -82,6 +83,7 @@ fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), C
         Command::Status(output) => runtime.block_on(status::run(&client, output, out)),
         Command::Get(get) => runtime.block_on(get::run(&client, &get, out, err)),
         Command::Simulate(simulate) => simulate::run(&simulate, out, err),
+        Command::Events(events) => runtime.block_on(events::run(&client, &events, out)),
         Command::Version => runtime.block_on(version::run(&client, out)),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -255,3 +255,18 @@ async fn a_reader_that_goes_away_is_no_failure() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_come_one_a_line() {
+    with(FakeView::default(), |path| {
+        let drop = "22:13:20.123 drop no_local_endpoint tc-ingress eth0 TCP 192.0.2.1:40000 -> 10.96.0.1:80 default/web 74 bytes\n";
+        let begin = "22:13:20.123 begin TCP 192.0.2.1:40000 -> 10.96.0.1:80 -> 10.0.1.1:8080 as 198.51.100.1:1024 default/web\n";
+        assert_eq!(svcctl(&path, "events"), (0, format!("{drop}{begin}"), String::new()));
+        assert_eq!(svcctl(&path, "events --drops").1, drop);
+        assert_eq!(svcctl(&path, "events --flows --sample 5").1, begin);
+        let (_, out, _) = svcctl(&path, "events -o json --limit 1");
+        let event: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&event["kind"], &event["reason"]), (&"drop".into(), &"no_local_endpoint".into()));
+    })
+    .await;
+}

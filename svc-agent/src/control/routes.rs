@@ -16,7 +16,8 @@ use super::access::{self, Rights};
 use super::api::Failure;
 use super::{View, lists, stream};
 
-const PATHS: &str = "/v1/status, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices or /healthz";
+const PATHS: &str =
+    "/v1/status, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events or /healthz";
 
 /// The largest request body that is looked at.
 const MAX_BODY_BYTES: u64 = 1 << 20;
@@ -31,6 +32,7 @@ pub fn routes(view: Arc<dyn View>, rights: Rights) -> Router {
         .route("/v1/backends", get(lists::backends))
         .route("/v1/flows", get(stream::flows))
         .route("/v1/devices", get(lists::devices))
+        .route("/v1/events", get(stream::events))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(limit_body))

@@ -1,4 +1,4 @@
-//! `/v1/flows`: one JSON document per line, as many as there are, in constant memory.
+//! `/v1/flows` and `/v1/events`: one JSON document per line, as many as there are, in constant memory.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use futures::stream::poll_fn;
 use tokio::sync::mpsc;
 
 use super::View;
-use super::api::{Failure, Flow, FlowFilter};
+use super::api::{EventFilter, Failure, Flow, FlowFilter};
 use super::routes::{Query, internal};
 
 /// Lines are sent in pieces of about this size.
@@ -34,6 +34,22 @@ pub async fn flows(State(view): State<Arc<dyn View>>, Query(filter): Query<FlowF
         None => {
             chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(chunk.unwrap_or_else(|error| last_line(&error)))))
         }
+    }));
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Answers with one event after the other as they happen, for as long as the client stays.
+pub async fn events(State(view): State<Arc<dyn View>>, Query(filter): Query<EventFilter>) -> Response {
+    let mut events = match view.events(filter) {
+        Ok(events) => events,
+        Err(error) => return internal(&error),
+    };
+    let body = Body::from_stream(poll_fn(move |cx| {
+        events.poll_recv(cx).map(|event| {
+            let mut line = serde_json::to_vec(&*event?).unwrap_or_default();
+            line.push(b'\n');
+            Some(Ok::<_, std::convert::Infallible>(Bytes::from(line)))
+        })
     }));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::api::*;
 use super::server::{Limits, serve_within};
@@ -78,9 +78,46 @@ impl View for FakeView {
         Ok(())
     }
 
+    fn events(&self, filter: EventFilter) -> anyhow::Result<mpsc::Receiver<Arc<Event>>> {
+        let (sender, receiver) = mpsc::channel(8);
+        for event in events().into_iter().filter(|event| filter.wants(event.kind)) {
+            sender.try_send(Arc::new(event))?;
+        }
+        Ok(receiver)
+    }
+
     fn devices(&self) -> anyhow::Result<Vec<Device>> {
         Ok(devices())
     }
+}
+
+/// A dropped packet and a connection.
+pub fn events() -> [Event; 2] {
+    let drop = Event {
+        time_unix_ms: 1_700_000_000_123,
+        kind: EventKind::Drop,
+        reason: Some("no_local_endpoint".into()),
+        hook: Some("tc-ingress".into()),
+        device: Some("eth0".into()),
+        protocol: "TCP".into(),
+        source: "192.0.2.1:40000".parse().unwrap(),
+        destination: "10.96.0.1:80".parse().unwrap(),
+        backend: None,
+        snat: None,
+        service: Some(web_ref()),
+        length_bytes: Some(74),
+    };
+    let begin = Event {
+        kind: EventKind::Begin,
+        reason: None,
+        hook: None,
+        device: None,
+        backend: Some("10.0.1.1:8080".parse().unwrap()),
+        snat: Some("198.51.100.1:1024".parse().unwrap()),
+        length_bytes: None,
+        ..drop.clone()
+    };
+    [drop, begin]
 }
 
 /// A connection; even ones are TCP with source translation, odd ones UDP within the node.

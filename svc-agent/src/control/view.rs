@@ -1,8 +1,13 @@
 //! What the agent provides to the control socket.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use super::api::{Backend, Device, Flow, FlowFilter, ObjectFilter, Service, ServiceEndpoints, Status};
+use tokio::sync::mpsc;
+
+use super::api::{
+    Backend, Device, Event, EventFilter, Flow, FlowFilter, ObjectFilter, Service, ServiceEndpoints, Status,
+};
 
 /// The agent as the control socket sees it.
 ///
@@ -39,6 +44,12 @@ pub trait View: Send + Sync + 'static {
     /// # Errors
     /// See [`View::status`].
     fn flows(&self, filter: &FlowFilter, visit: &mut dyn FnMut(Flow) -> ControlFlow<()>) -> anyhow::Result<()>;
+
+    /// What happens to packets and connections from now on, until the receiver is dropped.
+    ///
+    /// # Errors
+    /// See [`View::status`].
+    fn events(&self, filter: EventFilter) -> anyhow::Result<mpsc::Receiver<Arc<Event>>>;
 
     /// The devices that the agent manages, and those that it knows for their addresses.
     ///

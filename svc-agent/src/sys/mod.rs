@@ -7,5 +7,6 @@ pub mod link;
 pub mod mmap;
 pub mod netns;
 pub mod rcu;
+pub mod ready;
 pub mod sock_diag;
 pub mod socket;

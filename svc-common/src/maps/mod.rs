@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "map types are plain bytes; `map_types!` checks what that needs")]
 
 mod connection;
+mod event;
 mod node;
 mod service;
 mod socket;
@@ -12,6 +13,7 @@ pub mod spec;
 mod sweep;
 
 pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
+pub use event::{EVENT_WORDS, Event, EventFlow, EventsSent, EventsWanted, MAX_EVENTS, event_hook, event_kind};
 pub use node::{Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, ServiceCounters, device_class, device_flags};
 pub use service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, RangeKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags,
@@ -76,6 +78,10 @@ map_types!(
     Config: 8,
     Answers: 8,
     Timeouts: 32,
+    EventsWanted: 8,
+    EventsSent: 12,
+    Event: 104,
+    EventFlow: 80,
     ServiceCounters: 40,
     SocketKey: 32,
     SocketNat: 52,

@@ -69,6 +69,12 @@ map_specs! {
     STAGES_EGRESS = 8, layout 1;
     /// [`super::Answers`], per CPU.
     ANSWERS = 1, layout 1;
+    /// [`super::Event`]s; a ring buffer, its capacity is in bytes.
+    EVENTS = 524_288, layout 1;
+    /// [`super::EventsWanted`]. Memory-mapped by the agent.
+    EVENTS_WANTED = 1, layout 1;
+    /// [`super::EventsSent`], per CPU.
+    EVENTS_SENT = 2, layout 1;
     /// [`super::Scratch`], per CPU.
     SCRATCH_V4 = 1, layout 1;
     /// The same for IPv6.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod device;
+mod event;
 mod filter;
 mod flow;
 mod service;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use backend::{Backend, BackendState};
 pub use device::{Device, DeviceClass, Tc, TcKind, Xdp, XdpMode};
+pub use event::{Event, EventFilter, EventKind};
 pub use filter::{AddressMatch, FlowFilter, ObjectFilter};
 pub use flow::{Flow, FlowState, NextHop, Traffic};
 pub use service::{Endpoint, EndpointCounts, Frontend, FrontendKind, Service, ServiceEndpoints, ServicePort};
