@@ -121,8 +121,9 @@ async fn the_status_shows_what_is_wrong() {
         let (code, out, _) = svcctl(&path, "status");
         assert_eq!(code, 0);
         for text in [
-            "Agent:    0.1.0, pid 4242, up 3h12m\n",
-            "Sync:     up to date, last success 3s ago, 1 refused, 1 problem\n",
+            "Agent:     0.1.0, pid 4242, up 3h12m\n",
+            "Sync:      up to date, last success 3s ago, 1 refused, 1 problem\n",
+            "\nSockets:   host, 2 hooks on /sys/fs/cgroup, this kernel lacks the others\n",
             "\nNAME    CLASS      XDP ",
             "\nFLOWS_V4     1.2M     2.4M       50%\n",
             "\nEMBRYOS_V4   <none>   65.5k      <none>\n",
