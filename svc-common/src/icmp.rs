@@ -27,6 +27,8 @@ pub trait Messages<A> {
     const ECHO_REPLY: u8;
     /// Type and code of the error that tells a smaller MTU.
     const TOO_BIG: (u8, u8);
+    /// Type and code of the error that nobody listens at the port.
+    const PORT_UNREACHABLE: (u8, u8);
     /// Bytes of the IP header before a message that is made here.
     const HEADER: usize;
     /// Most bytes of a packet that an error made here quotes, in whole [`Chunk`]s: the error is to have at most 576
@@ -67,11 +69,11 @@ pub trait Messages<A> {
     /// [`Reason::Malformed`] if the frame ends before it.
     fn set_ttl<P: Packet>(pkt: &mut P, ttl: u8) -> Result<(), Reason>;
 
-    /// Writes the IP header of a message of `len` bytes; returns the sum of the pseudo-header, zero where there is none.
+    /// Writes the IP header of an answer of `len` bytes; returns the sum of the pseudo-header, zero where there is none.
     ///
     /// # Errors
     /// [`Reason::Malformed`] if the frame ends before it.
-    fn put_header<P: Packet>(pkt: &mut P, src: &A, dst: &A, len: u32) -> Result<u32, Reason>;
+    fn put_header<P: Packet>(pkt: &mut P, src: &A, dst: &A, protocol: u8, len: u32) -> Result<u32, Reason>;
 
     /// Whether routers may cut the packet into fragments.
     fn may_be_cut<P: Packet>(pkt: &mut P) -> bool;
@@ -94,6 +96,14 @@ fn read_ports<A: Copy>(pkt: &mut impl Packet, at: usize, protocol: u8, key: &mut
     Some(at)
 }
 
+/// The sum of the pseudo-header of an answer of `len` bytes.
+#[inline(always)]
+fn pseudo_header<F: Family>(src: &F::Addr, dst: &F::Addr, protocol: u8, len: u32) -> u32 {
+    let rest = [u16::from(protocol), len as u16].map(|word| u32::from(Be16::from_host(word).raw()));
+    let [protocol, len] = rest;
+    F::sum(src) + F::sum(dst) + protocol + len
+}
+
 /// ICMP.
 #[derive(Clone, Copy, Debug)]
 pub struct Icmp;
@@ -102,6 +112,7 @@ impl Messages<[u8; 4]> for Icmp {
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
     const TOO_BIG: (u8, u8) = (3, 4);
+    const PORT_UNREACHABLE: (u8, u8) = (3, 3);
     const HEADER: usize = size_of::<Ipv4Header>();
     const QUOTE: u32 = 17 * Chunk::LEN;
 
@@ -170,7 +181,7 @@ impl Messages<[u8; 4]> for Icmp {
     }
 
     #[inline(always)]
-    fn put_header<P: Packet>(pkt: &mut P, src: &[u8; 4], dst: &[u8; 4], len: u32) -> Result<u32, Reason> {
+    fn put_header<P: Packet>(pkt: &mut P, src: &[u8; 4], dst: &[u8; 4], protocol: u8, len: u32) -> Result<u32, Reason> {
         let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
         *ip = Ipv4Header {
             version_ihl: 0x45,
@@ -180,15 +191,15 @@ impl Messages<[u8; 4]> for Icmp {
             // Never a fragment, so no identification is needed (RFC 6864).
             fragment: Be16::from_host(0x4000),
             ttl: TTL,
-            proto: proto::ICMP,
+            proto: protocol,
             checksum: Be16::from_host(0),
             src: *src,
             dst: *dst,
         };
-        let words = [Be16([0x45, 0]), ip.total_len, ip.fragment, Be16([TTL, proto::ICMP])];
+        let words = [Be16([0x45, 0]), ip.total_len, ip.fragment, Be16([TTL, protocol])];
         let sum = words.iter().fold(V4::sum(src) + V4::sum(dst), |sum, word| sum + u32::from(word.raw()));
         ip.checksum = Be16::from_raw(!csum::fold(sum));
-        Ok(0)
+        Ok(if protocol == proto::ICMP { 0 } else { pseudo_header::<V4>(src, dst, protocol, len) })
     }
 
     #[inline(always)]
@@ -205,6 +216,7 @@ impl Messages<[u8; 16]> for Icmpv6 {
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
     const TOO_BIG: (u8, u8) = (2, 0);
+    const PORT_UNREACHABLE: (u8, u8) = (1, 4);
     const HEADER: usize = size_of::<Ipv6Header>();
     const QUOTE: u32 = 38 * Chunk::LEN;
 
@@ -272,18 +284,22 @@ impl Messages<[u8; 16]> for Icmpv6 {
     }
 
     #[inline(always)]
-    fn put_header<P: Packet>(pkt: &mut P, src: &[u8; 16], dst: &[u8; 16], len: u32) -> Result<u32, Reason> {
-        let payload_len = Be16::from_host(len as u16);
+    fn put_header<P: Packet>(
+        pkt: &mut P,
+        src: &[u8; 16],
+        dst: &[u8; 16],
+        protocol: u8,
+        len: u32,
+    ) -> Result<u32, Reason> {
         *pkt.header_mut::<Ipv6Header>(ETH_LEN)? = Ipv6Header {
             version_class_flow: [0x60, 0, 0, 0],
-            payload_len,
-            next_header: proto::ICMPV6,
+            payload_len: Be16::from_host(len as u16),
+            next_header: protocol,
             hop_limit: TTL,
             src: *src,
             dst: *dst,
         };
-        let rest = u32::from(payload_len.raw()) + u32::from(Be16::from_host(u16::from(proto::ICMPV6)).raw());
-        Ok(V6::sum(src) + V6::sum(dst) + rest)
+        Ok(pseudo_header::<V6>(src, dst, protocol, len))
     }
 
     #[inline(always)]

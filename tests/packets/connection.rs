@@ -279,13 +279,13 @@ fn b26_a_datagram_flow_ends_with_its_service_or_its_last_backend() {
                 "no backend left" => {
                     oracle.set_empty_selection(100, svc_common::maps::Selection::REJECT);
                     oracle.remove_backend(100);
-                    Outcome::Drop(Reason::Unanswered)
+                    Outcome::Send(oracle.ifindex(UPLINK))
                 }
                 _ => {
                     // B63: the address now belongs to a pod of another service, even under the same id.
                     oracle.set_empty_selection(100, svc_common::maps::Selection::REJECT);
                     oracle.set_backend(100, 999, BACKEND);
-                    Outcome::Drop(Reason::Unanswered)
+                    Outcome::Send(oracle.ifindex(UPLINK))
                 }
             };
             oracle.raise_epoch();

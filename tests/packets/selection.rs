@@ -75,7 +75,7 @@ fn b56_each_scope_has_its_own_selection() {
 }
 
 #[test]
-fn b55_b64_an_empty_selection_says_why_the_packet_is_dropped() {
+fn b55_b64_an_empty_selection_says_whether_the_client_is_told() {
     with_oracle(|oracle| {
         for (vip, client) in [("10.96.0.10:80", "198.51.100.7:40000"), ("[fd00:96::10]:80", "[2001:db8:7::7]:40000")] {
             oracle.set_frontend(vip, proto::TCP, 100, 11, 12);
@@ -87,7 +87,7 @@ fn b55_b64_an_empty_selection_says_why_the_packet_is_dropped() {
                 assert_eq!(run.outcome, Outcome::Drop(Reason::NoLocalEndpoint));
             }
             let run = oracle.run(Hook::Ingress, WORKLOAD, &Frame::syn(client, vip).build());
-            assert_eq!(run.outcome, Outcome::Drop(Reason::Unanswered));
+            assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(WORKLOAD)), "refused");
         }
         assert!(oracle.memory.v4.embryos.is_empty());
     });

@@ -14,6 +14,7 @@ pub struct Frame {
     src: SocketAddr,
     dst: SocketAddr,
     ttl: u8,
+    plain: bool,
     options: Vec<u8>,
     extensions: Vec<(u8, Vec<u8>)>,
     transport: Transport,
@@ -48,6 +49,7 @@ impl Frame {
             src,
             dst,
             ttl: 64,
+            plain: false,
             options: Vec::new(),
             extensions: Vec::new(),
             transport,
@@ -81,6 +83,19 @@ impl Frame {
         header.fin = flags.contains('F');
         header.rst = flags.contains('R');
         header.psh = flags.contains('P');
+        self
+    }
+
+    /// Sequence number, acknowledgement number, window.
+    pub fn numbers(mut self, seq: u32, ack: u32, window: u16) -> Self {
+        let Transport::Tcp(header) = &mut self.transport else { panic!("only TCP has numbers") };
+        (header.sequence_number, header.acknowledgment_number, header.window_size) = (seq, ack, window);
+        self
+    }
+
+    /// An IP header as a host makes it that sends no fragments: no identification, DF, no flow label.
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
         self
     }
 
@@ -148,7 +163,7 @@ impl Frame {
                 });
                 let mut ip =
                     Ipv4Header::new(transport.len() as u16, self.ttl, proto, src.octets(), dst.octets()).unwrap();
-                ip.identification = 0x4242;
+                (ip.identification, ip.dont_fragment) = if self.plain { (0, true) } else { (0x4242, false) };
                 ip.options = Ipv4Options::try_from(self.options.as_slice()).unwrap();
                 ip.total_len = (ip.header_len() + transport.len()) as u16;
                 ip.header_checksum = ip.calc_header_checksum();
@@ -171,7 +186,7 @@ impl Frame {
                 }
                 let ip = Ipv6Header {
                     traffic_class: 0,
-                    flow_label: Ipv6FlowLabel::try_new(0x5_4321).unwrap(),
+                    flow_label: Ipv6FlowLabel::try_new(if self.plain { 0 } else { 0x5_4321 }).unwrap(),
                     payload_length: (extensions.len() + transport.len()) as u16,
                     next_header,
                     hop_limit: self.ttl,

@@ -1,10 +1,56 @@
-//! The answer to a packet for us that nobody serves.
+//! The answer to a packet for us that nobody serves (B64, B66): an RST to TCP, otherwise the ICMP error that nobody listens
+//! at the port; both from the address that was dialled. Local sockets see "connection refused" for either.
 
-use crate::{env::Env, family::Family, outcome::Packed, packet::Packet, reason::Reason};
+use super::{
+    answer,
+    rare::{self, Piece},
+};
+use crate::{
+    env::Env,
+    family::Family,
+    icmp::Messages,
+    maps::Scratch,
+    net::proto,
+    outcome::Packed,
+    packet::{Hook, Packet},
+    reason::Reason,
+    wire::tcp_flags,
+};
 
-/// Runs the stage. Why was counted before.
+/// Runs the stage. Why the packet is refused was counted before.
 #[inline(always)]
-pub fn run<F: Family, P: Packet, E: Env<F>>(_pkt: &mut P, env: &mut E) -> Packed {
-    env.count(Reason::Unanswered);
-    Packed::drop(Reason::Unanswered)
+pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
+    let refused = match env.scratch() {
+        Some(mut scratch) => refuse::<F, P, E>(pkt, env, &mut scratch),
+        None => Err(Reason::Unanswered),
+    };
+    refused.unwrap_or_else(|reason| {
+        env.count(reason);
+        Packed::drop(reason)
+    })
+}
+
+#[inline(always)]
+fn refuse<F: Family, P: Packet, E: Env<F>>(
+    pkt: &mut P,
+    env: &mut E,
+    scratch: &mut Scratch<F::Addr>,
+) -> Result<Packed, Reason> {
+    let Scratch { parsed, .. } = scratch;
+    // Nothing is decided where packets leave.
+    if matches!(P::HOOK, Hook::Egress) || rare::read::<F>(pkt, parsed, &mut Piece::default()).is_err() {
+        return Err(Reason::Unanswered);
+    }
+    let now = env.now();
+    let allowed = parsed.tcp_flags & tcp_flags::RST == 0
+        && answer::is_answerable::<F>(pkt, &parsed.tuple.src)
+        && env.answers().is_some_and(|answers| answers.take(now));
+    if !allowed {
+        return Err(Reason::Unanswered);
+    }
+    if parsed.tuple.proto == proto::TCP {
+        answer::reset::<F, P>(pkt, parsed)
+    } else {
+        answer::error::<F, P>(pkt, parsed, F::Messages::PORT_UNREACHABLE, 0)
+    }
 }

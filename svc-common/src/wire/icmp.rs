@@ -36,6 +36,19 @@ impl Chunk {
     /// The sum of its 16-bit words, at most 16 * 65,535.
     #[inline(always)]
     pub fn sum(&self) -> u32 {
-        self.0.iter().fold(0, |sum, word| sum + (word & 0xffff) + (word >> 16))
+        self.0.iter().fold(0, |sum, word| sum + Word(*word).sum())
+    }
+}
+
+/// Four bytes of a packet.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Word(pub u32);
+
+impl Word {
+    /// The sum of its 16-bit words.
+    #[inline(always)]
+    pub const fn sum(self) -> u32 {
+        (self.0 & 0xffff) + (self.0 >> 16)
     }
 }

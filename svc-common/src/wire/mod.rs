@@ -12,7 +12,7 @@ mod tcp;
 mod udp;
 
 pub use eth::{ETH_LEN, EthHeader};
-pub use icmp::{Chunk, IcmpHeader};
+pub use icmp::{Chunk, IcmpHeader, Word};
 pub use ipv4::Ipv4Header;
 pub use ipv6::{ExtensionHeader, Ipv6Header, ipv6_next};
 pub use tcp::{TcpHeader, tcp_flags};
@@ -55,4 +55,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, TcpHeader: 20, UdpHeader: 8);
+headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, TcpHeader: 20, UdpHeader: 8);

@@ -16,7 +16,10 @@ use aya::{
     maps::{MapData, ProgramArray},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare},
+    unistd::Pid,
+};
 use svc_agent::datapath;
 use svc_common::{
     host::{self, Memory},
@@ -88,6 +91,7 @@ pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Opti
     let joined = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
+        stay_on_one_cpu();
             task(&mut Oracle::new())
         });
         thread.join()
@@ -96,6 +100,14 @@ pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Opti
         Ok(value) => Some(value),
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// What the programs keep for each CPU, the host has once.
+fn stay_on_one_cpu() {
+    let cpu = sched_getcpu().expect("a CPU");
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu).expect("its number");
+    sched_setaffinity(Pid::from_raw(0), &cpus).expect("the affinity of a thread of ours");
 }
 
 /// Loads a program. The verifier gives up with EAGAIN when a signal waits for the thread; then it is asked again.
