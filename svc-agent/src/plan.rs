@@ -43,6 +43,10 @@ pub fn install(actual: &Image, target: &Image) -> Plan {
         let known = actual.tables.contains_key(&index);
         plan.push(MapOp::SetSelection { index, value: table.selection }, known);
     }
+    // A frontend that asks for ranges finds them.
+    for &range in target.ranges.difference(&actual.ranges) {
+        plan.push(MapOp::SetRange { service: target.service, range }, false);
+    }
     for (&key, &value) in &target.frontends {
         let found = actual.frontends.get(&key);
         if found != Some(&value) {
@@ -58,6 +62,12 @@ pub fn retire(actual: &Image, target: Option<&Image>) -> Plan {
     for &key in actual.frontends.keys() {
         if target.is_none_or(|target| !target.frontends.contains_key(&key)) {
             plan.push(MapOp::DeleteFrontend { key }, true);
+        }
+    }
+    for &range in &actual.ranges {
+        if target.is_none_or(|target| !target.ranges.contains(&range)) {
+            // Only new connections ask.
+            plan.push(MapOp::DeleteRange { service: actual.service, range }, false);
         }
     }
     for &index in actual.tables.keys() {
@@ -91,7 +101,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::net::IpAddr;
 
-    const ROOM: Capacities = Capacities { frontends: 64, backends: 64, selections: 64, slot_rows: 1024, services: 64 };
+    const ROOM: Capacities =
+        Capacities { frontends: 64, backends: 64, selections: 64, slot_rows: 1024, services: 64, ranges: 64 };
 
     /// A service port with backends of these last bytes, all ready; those up to `local` on this node.
     fn port(backends: &[u8], local: usize) -> ResolvedPort {
@@ -129,6 +140,7 @@ mod tests {
             cluster: choice(backends.len(), Choice::Reject),
             local: choice(local, Choice::Drop),
             affinity_s: None,
+            source_ranges: Vec::new(),
         }
     }
 
@@ -140,6 +152,8 @@ mod tests {
             MapOp::SetSelection { .. } => "selection",
             MapOp::SetFrontend { .. } => "frontend",
             MapOp::DeleteFrontend { .. } => "delete frontend",
+            MapOp::SetRange { .. } => "range",
+            MapOp::DeleteRange { .. } => "delete range",
             MapOp::SetAddress { .. } => "address",
             MapOp::DeleteAddress { .. } => "delete address",
             MapOp::ClearCounters { .. } => "counters",
@@ -191,6 +205,53 @@ mod tests {
         assert!(plan.disturbs);
         apply(&mut actual, &plan, None);
         assert!(actual.is_empty());
+    }
+
+    #[test]
+    fn b59_ranges_are_there_before_the_frontend_asks_for_them_and_go_after_it() {
+        let mut room = Allocator::new(ROOM, &BTreeSet::new());
+        let before = compile(&port(&[1, 2], 1), None, &mut room).unwrap();
+        let mut closed = port(&[1, 2], 1);
+        closed.source_ranges = ["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"].map(|range| range.parse().unwrap()).to_vec();
+        let after = compile(&closed, Some(&before), &mut room).unwrap();
+        let plan = install(&before, &after);
+        assert_eq!(kinds(&plan), ["range", "range", "frontend"], "of its family, for the balancer's address");
+        assert_eq!(kinds(&install(&after, &before)), ["frontend"]);
+        assert_eq!(kinds(&retire(&after, Some(&before))), ["delete range", "delete range"]);
+        closed.source_ranges = vec!["fd00::/8".parse().unwrap()];
+        let other_family = compile(&closed, Some(&before), &mut room).unwrap();
+        assert_eq!(other_family, before);
+    }
+
+    #[test]
+    fn b53_switching_affinity_off_begins_another_generation() {
+        let mut room = Allocator::new(ROOM, &BTreeSet::new());
+        let mut sticky = port(&[1, 2], 1);
+        sticky.affinity_s = Some(60);
+        let flags =
+            |image: &Image| image.frontends.values().map(|frontend| frontend.flags >> 24).collect::<BTreeSet<_>>();
+        let mut image = compile(&sticky, None, &mut room).unwrap();
+        for generation in (0..=255).chain(0..2) {
+            assert_eq!(flags(&image), BTreeSet::from([generation]));
+            let same = compile(&sticky, Some(&image), &mut room).unwrap();
+            assert_eq!(same, image);
+            let off = compile(&port(&[1, 2], 1), Some(&image), &mut room).unwrap();
+            image = compile(&sticky, Some(&off), &mut room).unwrap();
+        }
+    }
+
+    #[test]
+    fn b52_backends_say_which_sets_they_are_in() {
+        use svc_common::maps::backend_flags::{CLUSTER_SET, LOCAL_SET};
+        let mut room = Allocator::new(ROOM, &BTreeSet::new());
+        let mut some = port(&[1, 2, 3], 1);
+        some.cluster = Choice::Backends(vec![0, 1]);
+        let image = compile(&some, None, &mut room).unwrap();
+        let sets = image.backends.values().map(|backend| match backend {
+            AnyBackend::V4(backend) => backend.flags & (CLUSTER_SET | LOCAL_SET),
+            AnyBackend::V6(_) => panic!("an IPv4 service"),
+        });
+        assert_eq!(sets.collect::<Vec<_>>(), [CLUSTER_SET | LOCAL_SET, CLUSTER_SET, 0]);
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Frame {
                 });
                 let mut ip =
                     Ipv4Header::new(transport.len() as u16, self.ttl, proto, src.octets(), dst.octets()).unwrap();
-                (ip.identification, ip.dont_fragment) = if self.plain { (0, true) } else { (0x4242, false) };
+                ip.identification = if self.plain { 0 } else { 0x4242 };
                 ip.options = Ipv4Options::try_from(self.options.as_slice()).unwrap();
                 ip.total_len = (ip.header_len() + transport.len()) as u16;
                 ip.header_checksum = ip.calc_header_checksum();

@@ -32,7 +32,7 @@ use self::published::Published;
 use self::sockets::SocketKeeper;
 use self::sync::Syncer;
 use self::view::AgentView;
-use crate::apply::kernel::{Epoch, KernelStore};
+use crate::apply::kernel::{Epoch, KernelStore, set_service_networks};
 use crate::attach::devices::Devices;
 use crate::attach::links::Links;
 use crate::attach::maps::{Maps, Sizes};
@@ -129,6 +129,7 @@ impl Agent {
         let published = Arc::new(Published::default());
         let snat_ports = config.snat_ports;
         let epoch = Epoch::new(&maps, snat_ports.min..=snat_ports.max, first_epoch())?;
+        set_service_networks(&maps, &config.service_cidrs)?;
         // The clock runs on as long as its program is loaded, with or without these.
         let clocks = (programs.clock()?, programs.clock()?);
         let store = KernelStore::new(&maps, epoch.clone())?;

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use anyhow::{Context, bail, ensure};
-use svc_common::maps::{Frontend, SLOTS_PER_ROW, Selection, SlotRow};
+use ipnet::IpNet;
+use svc_common::maps::{Frontend, SLOTS_PER_ROW, Selection, SlotRow, frontend_flags};
 
 use super::{AnyBackend, AnyFrontendKey, ApplyError, Capacities, MapContents, MapOp, Store};
 use crate::resolve::AddressFamily;
@@ -19,6 +20,8 @@ pub struct FakeStore {
     pub frontends: BTreeMap<AnyFrontendKey, Frontend>,
     /// The flags in the rows of addresses.
     pub addresses: BTreeMap<IpAddr, u32>,
+    /// The source ranges, by service id.
+    pub ranges: BTreeSet<(u32, IpNet)>,
     /// The backend maps, without free ids.
     pub backends: BTreeMap<(AddressFamily, u32), AnyBackend>,
     /// The selections that are not zero.
@@ -46,6 +49,7 @@ impl FakeStore {
             capacities,
             frontends: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            ranges: BTreeSet::new(),
             backends: BTreeMap::new(),
             selections: BTreeMap::new(),
             rows: BTreeMap::new(),
@@ -85,6 +89,9 @@ impl FakeStore {
         let mut rows: Vec<(Range<u32>, u32)> = Vec::new();
         for (key, frontend) in &self.frontends {
             ensure!((1..self.capacities.services).contains(&frontend.service), "{key:?}: service {}", frontend.service);
+            let closed = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
+            let ranges = self.ranges.iter().filter(|(service, _)| *service == frontend.service);
+            ensure!(!closed || ranges.count() > 0, "{key:?}: a service with ranges that are not there");
             for index in BTreeSet::from([frontend.external, frontend.internal]) {
                 ensure!((1..self.capacities.selections).contains(&index), "{key:?}: selection {index}");
                 let owner = *owners.entry(index).or_insert(frontend.service);
@@ -169,6 +176,12 @@ impl FakeStore {
                 self.frontends.insert(key, value);
             }
             MapOp::DeleteFrontend { key } => drop(self.frontends.remove(&key)),
+            MapOp::SetRange { service, range } => {
+                let same = self.ranges.iter().filter(|(_, other)| other.addr().is_ipv4() == range.addr().is_ipv4());
+                ensure!(same.count() < self.capacities.ranges as usize, "E2BIG");
+                self.ranges.insert((service, range));
+            }
+            MapOp::DeleteRange { service, range } => drop(self.ranges.remove(&(service, range))),
             MapOp::SetAddress { addr, flags } => {
                 ensure!(self.addresses.contains_key(&addr) || self.has_room(AddressFamily::of(addr)), "E2BIG");
                 self.addresses.insert(addr, flags);
@@ -216,6 +229,7 @@ impl Store for FakeStore {
         let mut contents = MapContents {
             frontends: self.frontends.iter().map(|(&key, &value)| (key, value)).collect(),
             addresses: self.addresses.iter().map(|(&addr, &flags)| (addr, flags)).collect(),
+            ranges: self.ranges.iter().copied().collect(),
             selections: self.selections.iter().map(|(&index, &value)| (index, value)).collect(),
             ..MapContents::default()
         };
@@ -249,7 +263,8 @@ impl Store for FakeStore {
 mod tests {
     use super::*;
 
-    const ROOM: Capacities = Capacities { frontends: 1, backends: 4, selections: 4, slot_rows: 2, services: 4 };
+    const ROOM: Capacities =
+        Capacities { frontends: 1, backends: 4, selections: 4, slot_rows: 2, services: 4, ranges: 4 };
 
     /// The writes of a service with one backend, in the right order.
     fn writes() -> Vec<MapOp> {

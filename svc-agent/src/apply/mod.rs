@@ -3,9 +3,10 @@
 pub mod fake;
 pub mod kernel;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use svc_common::maps::{Backend, Frontend, FrontendKey, Selection, SlotRow};
 use svc_common::net::Be16;
 
@@ -154,6 +155,20 @@ pub enum MapOp {
         /// What clients dialled.
         key: AnyFrontendKey,
     },
+    /// Adds a source range of a service.
+    SetRange {
+        /// Service id.
+        service: u32,
+        /// The range.
+        range: IpNet,
+    },
+    /// Removes a source range of a service.
+    DeleteRange {
+        /// Service id.
+        service: u32,
+        /// The range.
+        range: IpNet,
+    },
     /// Inserts or replaces the row of an address that has frontends.
     SetAddress {
         /// The address.
@@ -182,6 +197,8 @@ pub struct MapContents {
     pub frontends: HashMap<AnyFrontendKey, Frontend>,
     /// The flags in the rows of addresses.
     pub addresses: HashMap<IpAddr, u32>,
+    /// The source ranges of both families, with the service id.
+    pub ranges: HashSet<(u32, IpNet)>,
     /// Every non-empty backend of `BACKENDS_V4`, by id.
     pub backends_v4: HashMap<u32, Backend<[u8; 4]>>,
     /// The same for `BACKENDS_V6`.
@@ -213,6 +230,8 @@ pub struct Capacities {
     pub slot_rows: u32,
     /// Of `SVC_COUNTERS`: the number of service ids.
     pub services: u32,
+    /// Of `RANGES_V4` and `RANGES_V6`, each.
+    pub ranges: u32,
 }
 
 /// The maps that the agent plans.

@@ -20,6 +20,8 @@ const NO_COMMON_LRU: u32 = 1 << 1;
 const PLANNED: &[&str] = &[
     spec::FRONTENDS_V4.name,
     spec::FRONTENDS_V6.name,
+    spec::RANGES_V4.name,
+    spec::RANGES_V6.name,
     spec::SELECTIONS.name,
     spec::SLOTS.name,
     spec::BACKENDS_V4.name,

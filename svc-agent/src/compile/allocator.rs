@@ -231,7 +231,8 @@ impl Allocator {
 mod tests {
     use super::*;
 
-    const SMALL: Capacities = Capacities { frontends: 8, backends: 3, selections: 3, slot_rows: 65, services: 3 };
+    const SMALL: Capacities =
+        Capacities { frontends: 8, backends: 3, selections: 3, slot_rows: 65, services: 3, ranges: 3 };
 
     #[test]
     fn b80_what_was_taken_for_a_service_that_does_not_fit_is_given_back() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use svc_common::maps::{Frontend, SLOTS_PER_ROW, Selection, SlotRow};
 
 use super::allocator::{BackendId, Resource};
@@ -23,6 +24,8 @@ pub struct Image {
     pub local: Option<u32>,
     /// What clients dial.
     pub frontends: BTreeMap<AnyFrontendKey, Frontend>,
+    /// The source ranges of its load balancer's addresses, of its family.
+    pub ranges: BTreeSet<IpNet>,
     /// Its selections by index.
     pub tables: BTreeMap<u32, Table>,
     /// Its backends.
@@ -49,13 +52,21 @@ impl Table {
 impl Image {
     /// Of a service port that has nothing in the maps yet.
     pub fn new(family: AddressFamily, service: u32) -> Self {
-        let (frontends, tables, backends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { family, service, cluster: None, local: None, frontends, tables, backends }
+        Self {
+            family,
+            service,
+            cluster: None,
+            local: None,
+            frontends: BTreeMap::new(),
+            ranges: BTreeSet::new(),
+            tables: BTreeMap::new(),
+            backends: BTreeMap::new(),
+        }
     }
 
     /// Whether it has nothing in the maps.
     pub fn is_empty(&self) -> bool {
-        self.frontends.is_empty() && self.tables.is_empty() && self.backends.is_empty()
+        self.frontends.is_empty() && self.ranges.is_empty() && self.tables.is_empty() && self.backends.is_empty()
     }
 
     /// What its elements take.
@@ -98,6 +109,8 @@ impl Image {
             },
             MapOp::SetFrontend { key, value } => drop(self.frontends.insert(key, value)),
             MapOp::DeleteFrontend { key } => drop(self.frontends.remove(&key)),
+            MapOp::SetRange { range, .. } => drop(self.ranges.insert(range)),
+            MapOp::DeleteRange { range, .. } => drop(self.ranges.remove(&range)),
             MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => {}
             MapOp::WriteRows { .. } | MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
         }

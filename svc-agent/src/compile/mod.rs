@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
-use svc_common::maps::{Frontend, Selection, backend_flags, frontend_flags};
+use svc_common::maps::{self, Selection, backend_flags, frontend_flags};
 
 use self::allocator::{Allocator, BackendId, Full};
 use self::image::{Image, Table};
 use crate::apply::{AnyBackend, AnyFrontendKey};
-use crate::resolve::{AddressFamily, Backend, Choice, FrontendKind, ResolvedPort};
+use crate::resolve::{AddressFamily, Backend, Choice, Frontend, FrontendKind, ResolvedPort};
 
 /// Makes the image of `port`, with the ids and tables of `old`, what it has in the maps, as far as they fit.
 ///
@@ -26,9 +26,10 @@ pub fn compile(port: &ResolvedPort, old: Option<&Image>, room: &mut Allocator) -
     let mut image = Image::new(port.key.family, service);
 
     let ids = backend_ids(port, old, room)?;
-    for backend in &port.backends {
+    for (index, backend) in port.backends.iter().enumerate() {
         if let Some(&id) = ids.get(&(backend.addr, backend.port)) {
-            let value = AnyBackend::new(backend.addr, backend.port, flags_of(backend), service);
+            let flags = flags_of(backend) | sets_of(port, index);
+            let value = AnyBackend::new(backend.addr, backend.port, flags, service);
             image.backends.entry(id).or_insert(value);
         }
     }
@@ -45,18 +46,21 @@ pub fn compile(port: &ResolvedPort, old: Option<&Image>, room: &mut Allocator) -
         image.local = Some(index);
     }
 
+    let affinity = affinity(port, old);
     for frontend in port.frontends.iter().filter(|frontend| in_family(frontend.addr, port.key.family)) {
-        let affinity = if port.affinity_s.is_some() { frontend_flags::AFFINITY } else { 0 };
         let scope = |local| if local { image.local } else { image.cluster }.unwrap_or(0);
-        let value = Frontend {
+        let value = maps::Frontend {
             service,
             external: scope(frontend.external_local),
             internal: scope(frontend.internal_local),
-            flags: flags_of_kind(frontend.kind) | affinity,
+            flags: flags_of_kind(frontend.kind) | flags_of_scopes(frontend) | affinity | flag_of_ranges(port, frontend),
             affinity_s: port.affinity_s.unwrap_or(0),
         };
         let key = AnyFrontendKey::new(frontend.addr, frontend.port, port.key.protocol);
         image.frontends.entry(key).or_insert(value);
+    }
+    if image.frontends.values().any(|frontend| frontend.flags & frontend_flags::SOURCE_RANGES != 0) {
+        image.ranges.extend(port.source_ranges.iter().filter(|range| in_family(range.addr(), port.key.family)));
     }
     Ok(image)
 }
@@ -140,6 +144,40 @@ const fn flags_of_kind(kind: FrontendKind) -> u32 {
         FrontendKind::LoadBalancer => frontend_flags::LOAD_BALANCER,
         FrontendKind::ExternalIp => frontend_flags::EXTERNAL_IP,
     }
+}
+
+/// Which selections belong to the local set.
+fn flags_of_scopes(frontend: &Frontend) -> u32 {
+    let flags = [
+        (frontend.external_local, frontend_flags::EXTERNAL_LOCAL),
+        (frontend.internal_local, frontend_flags::INTERNAL_LOCAL),
+    ];
+    flags.iter().filter(|(holds, _)| *holds).fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// Source ranges are for the addresses of load balancers (B59). A family without any is open: the list is for the other.
+fn flag_of_ranges(port: &ResolvedPort, frontend: &Frontend) -> u32 {
+    let own = port.source_ranges.iter().any(|range| in_family(range.addr(), port.key.family));
+    if own && frontend.kind == FrontendKind::LoadBalancer { frontend_flags::SOURCE_RANGES } else { 0 }
+}
+
+/// The flag of affinity and its generation, which is another after affinity was switched off (B53).
+fn affinity(port: &ResolvedPort, old: Option<&Image>) -> u32 {
+    let had = || old.into_iter().flat_map(|old| old.frontends.values()).map(|frontend| frontend.flags);
+    let mut generation = had().map(|flags| flags >> frontend_flags::GENERATION_SHIFT).max().unwrap_or(0);
+    let is_on = port.affinity_s.is_some();
+    if !is_on && had().any(|flags| flags & frontend_flags::AFFINITY != 0) {
+        generation += 1;
+    }
+    // Eight bits; what is shifted out is gone.
+    (generation << frontend_flags::GENERATION_SHIFT) | if is_on { frontend_flags::AFFINITY } else { 0 }
+}
+
+/// The sets that a backend is in.
+fn sets_of(port: &ResolvedPort, index: usize) -> u16 {
+    let has = |choice: &Choice| matches!(choice, Choice::Backends(chosen) if chosen.contains(&index));
+    let sets = [(&port.cluster, backend_flags::CLUSTER_SET), (&port.local, backend_flags::LOCAL_SET)];
+    sets.iter().filter(|(choice, _)| has(choice)).fold(0, |flags, (_, flag)| flags | flag)
 }
 
 /// The state of a backend as the datapath knows it.

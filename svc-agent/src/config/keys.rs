@@ -81,6 +81,8 @@ keys! {
         "Addresses that spec.externalIPs may name, comma separated (default: none)";
     LOAD_BALANCER_IPS: "load-balancer-ips", "CIDRS", None,
         "Addresses that load balancers may have, comma separated (default: any that is not special)";
+    SERVICE_CIDRS: "service-cidrs", "CIDRS", None,
+        "Where ClusterIPs are taken from, comma separated, up to 4 of each family: packets to those that no Service has are dropped (default: none)";
     SNAT_PORTS: "snat-ports", "MIN-MAX", Some("1024-29999"),
         "Source ports for connections to backends on other nodes";
     MAX_FLOWS: "max-flows", "N", Some("262144"),

@@ -41,6 +41,8 @@ pub struct Config {
     pub external_ips: Vec<IpNet>,
     /// What addresses of load balancers may be; `None` means any that is not special.
     pub load_balancer_ips: Option<Vec<IpNet>>,
+    /// Where ClusterIPs are taken from; at most [`svc_common::maps::MAX_CIDRS`] of each family.
+    pub service_cidrs: Vec<IpNet>,
     /// Source ports for source NAT.
     pub snat_ports: PortRange,
     /// Capacity of each table of established flows.
@@ -119,6 +121,7 @@ impl Config {
             node_port_addresses: value::networks(values, &keys::NODE_PORT_ADDRESSES)?,
             external_ips: value::networks(values, &keys::EXTERNAL_IPS)?.unwrap_or_default(),
             load_balancer_ips: value::networks(values, &keys::LOAD_BALANCER_IPS)?,
+            service_cidrs: value::service_cidrs(values)?,
             snat_ports: value::parse(values, &keys::SNAT_PORTS)?,
             max_flows: value::max_flows(values)?,
             timeouts: Timeouts {
@@ -215,6 +218,8 @@ mod tests {
             ("external-ips", "10.0.0.0/33", "CIDR"),
             ("external-ips", "10.0.0.1/8", "10.0.0.0/8"),
             ("node-port-addresses", "010.0.0.0/8", "CIDR"),
+            ("service-cidrs", "0.0.0.0/0", "everything"),
+            ("service-cidrs", "10.1.0.0/16,10.2.0.0/16,10.3.0.0/16,10.4.0.0/16,10.5.0.0/16", "at most 4"),
             ("pin-dir", "bpf", "absolute"),
             ("pin-dir", "/sys/fs/bpf/../x", "absolute"),
             ("uplinks", "eth[", "glob"),

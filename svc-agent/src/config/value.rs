@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 use ipnet::IpNet;
+use svc_common::maps::MAX_CIDRS;
 
 use super::ConfigError;
 use super::keys::{self, Key, Origin, Values};
@@ -215,6 +216,20 @@ pub(super) fn networks(values: &Values, key: &Key) -> Result<Option<Vec<IpNet>>,
         })
         .collect();
     networks.map(Some)
+}
+
+/// Where ClusterIPs are taken from.
+pub(super) fn service_cidrs(values: &Values) -> Result<Vec<IpNet>, ConfigError> {
+    let networks = networks(values, &keys::SERVICE_CIDRS)?.unwrap_or_default();
+    let Some((found, origin)) = values.get(&keys::SERVICE_CIDRS) else { return Ok(networks) };
+    if networks.iter().any(|network| network.prefix_len() == 0) {
+        return Err(wrong(found, origin, "networks that are not everything, such as 10.96.0.0/12"));
+    }
+    let v4 = networks.iter().filter(|network| network.addr().is_ipv4()).count();
+    if v4.max(networks.len() - v4) > MAX_CIDRS {
+        return Err(wrong(found, origin, format!("at most {MAX_CIDRS} networks of each family")));
+    }
+    Ok(networks)
 }
 
 /// Parses the address with std, which knows no leading zeros (CVE-2021-29923); ipnet takes them.

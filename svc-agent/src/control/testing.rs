@@ -199,6 +199,7 @@ pub fn resolved_web() -> Vec<ResolvedPort> {
         cluster: Choice::Backends(vec![0]),
         local: Choice::Backends(vec![0]),
         affinity_s: None,
+        source_ranges: Vec::new(),
     }]
 }
 

@@ -44,6 +44,9 @@ impl Found {
             let image = found.image(frontend.service, key.family(), capacities);
             image.frontends.insert(key, frontend);
         }
+        for &(service, range) in &contents.ranges {
+            found.image(service, AddressFamily::of(range.addr()), capacities).ranges.insert(range);
+        }
         let v4 = contents.backends_v4.iter().map(|(&id, &backend)| (id, AnyBackend::V4(backend)));
         let v6 = contents.backends_v6.iter().map(|(&id, &backend)| (id, AnyBackend::V6(backend)));
         for (id, backend) in v4.chain(v6) {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use svc_common::maps::spec;
+
 use super::Report;
 use super::programmed::Programmed;
 use super::state::State;
@@ -11,7 +13,7 @@ use crate::compile::allocator::{Full, Resource};
 use crate::compile::compile;
 use crate::compile::image::Image;
 use crate::plan::{self, Plan};
-use crate::resolve::{Desired, PortKey, ResolvedPort, ServiceName};
+use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
 
 /// The images that the ports of one service shall have.
 type Targets = BTreeMap<PortKey, Image>;
@@ -123,6 +125,16 @@ impl<S: Store> Pass<'_, S> {
         }
         let frontends = targets.values().flat_map(|target| target.frontends.keys().copied()).collect();
         state.owners.check_room(&frontends, state.capacities.frontends).map_err(Trouble::Full)?;
+        for (family, map) in [(AddressFamily::V4, spec::RANGES_V4.name), (AddressFamily::V6, spec::RANGES_V6.name)] {
+            let has = |key, range| known.ports.get(key).is_some_and(|image: &Image| image.ranges.contains(range));
+            let own = targets.iter().filter(|(key, _)| key.family == family);
+            let new = own.flat_map(|(key, target)| target.ranges.iter().filter(move |range| !has(key, range)));
+            let (needed, capacity) = (new.count() as u32, state.capacities.ranges);
+            let free = capacity.saturating_sub(state.ranges.of(family) as u32);
+            if needed > free {
+                return Err(Trouble::Full(Full::Elements { map, needed, free, capacity }));
+            }
+        }
         let removes = |(key, image)| !plan::retire(image, targets.get(key)).ops.is_empty();
         if !complete && known.inherited && known.ports.iter().any(removes) {
             return Err(Trouble::Held);
@@ -197,6 +209,8 @@ impl<S: Store> Pass<'_, S> {
                 }
                 MapOp::DeleteFrontend { key } => self.state.owners.remove(&key),
                 MapOp::SetBackend { .. } | MapOp::WriteRows { .. } | MapOp::SetSelection { .. } => {}
+                MapOp::SetRange { range, .. } => *self.state.ranges.of_mut(AddressFamily::of(range.addr())) += 1,
+                MapOp::DeleteRange { range, .. } => *self.state.ranges.of_mut(AddressFamily::of(range.addr())) -= 1,
                 MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => {}
                 MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
             }

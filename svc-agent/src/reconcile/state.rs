@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::addresses::PerFamily;
 use super::adopt::{Found, Leftover, tell_selections_apart};
 use super::owners::Owners;
 use super::programmed::Programmed;
@@ -26,6 +27,8 @@ pub struct State {
     pub leftovers: BTreeMap<u32, Leftover>,
     /// Selections found at the start that no frontend uses.
     pub strays: BTreeSet<u32>,
+    /// How many source ranges there are.
+    pub ranges: PerFamily,
     /// Something that a flow may come from has changed since the epoch was raised.
     pub epoch_due: bool,
 }
@@ -53,11 +56,12 @@ pub struct Changes<'a> {
 impl State {
     /// Begins with what was found in the maps.
     pub fn new(capacities: Capacities, found: Found) -> Self {
-        let mut owners = Owners::default();
+        let (mut owners, mut ranges) = (Owners::default(), PerFamily::default());
         for leftover in found.leftovers.values() {
             for (&key, value) in &leftover.image.frontends {
                 owners.insert(key, value);
             }
+            *ranges.of_mut(leftover.image.family) += leftover.image.ranges.len();
         }
         Self {
             capacities,
@@ -66,6 +70,7 @@ impl State {
             services: BTreeMap::new(),
             leftovers: found.leftovers,
             strays: found.strays,
+            ranges,
             epoch_due: false,
         }
     }

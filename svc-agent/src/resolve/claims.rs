@@ -154,16 +154,20 @@ fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &
     for ip in &service.cluster_ips {
         ask(FrontendKind::ClusterIp, "spec.clusterIPs", *ip);
     }
-    let open = service.source_ranges.is_empty();
-    for ingress in service.ingress.iter().filter(|ingress| open && !ingress.proxy) {
+    for ingress in service.ingress.iter().filter(|ingress| !ingress.proxy) {
         ask(FrontendKind::LoadBalancer, "status.loadBalancer.ingress", ingress.ip);
     }
     for ip in &service.external_ips {
         ask(FrontendKind::ExternalIp, "spec.externalIPs", *ip);
     }
-    if !open && service.ingress.iter().any(|ingress| !ingress.proxy) {
-        let text = "the ranges are not enforced in this version, so the load balancer's addresses stay closed";
-        problems.push(Problem::warning(at(service, "spec.loadBalancerSourceRanges", text)));
+    for family in [AddressFamily::V4, AddressFamily::V6] {
+        let of = |ip: IpAddr| AddressFamily::of(ip) == family;
+        let served = service.ingress.iter().any(|ingress| !ingress.proxy && of(ingress.ip));
+        let listed = service.source_ranges.iter().any(|range| of(range.addr()));
+        if served && !listed && !service.source_ranges.is_empty() {
+            let text = format!("no range of {family}: the load balancer's {family} addresses serve everybody");
+            problems.push(Problem::warning(at(service, "spec.loadBalancerSourceRanges", &text)));
+        }
     }
     if service.cluster_ips.is_empty() {
         let text = "none, and without an API server nobody assigns one: the Service has no ClusterIP";

@@ -86,14 +86,21 @@ fn b58_what_a_balancer_terminates_is_left_alone() {
 }
 
 #[test]
-fn b59_addresses_with_source_ranges_stay_closed_while_nobody_enforces_them() {
+fn b59_an_address_of_a_family_without_ranges_is_open_and_that_is_said() {
     let mut web = service("web", &["10.96.0.1"]);
     web.service_type = ServiceType::LoadBalancer;
-    web.ingress = vec![ingress("198.51.100.1")];
+    web.ingress = vec![ingress("198.51.100.1"), ingress("2001:db8:5::1")];
     web.source_ranges = vec!["10.0.0.0/8".parse().unwrap()];
-    let grants = decide(vec![web], &Grants::default());
-    assert_eq!(frontends(&grants, "web"), ["10.96.0.1 80"]);
-    assert!(grants.problems[0].text.contains("spec.loadBalancerSourceRanges"));
+    let grants = decide(vec![web.clone()], &Grants::default());
+    assert_eq!(frontends(&grants, "web"), ["10.96.0.1 80", "198.51.100.1 80", "2001:db8:5::1 80"]);
+    let about = |grants: &Grants| {
+        grants.problems.iter().filter(|problem| problem.text.contains("spec.loadBalancerSourceRanges")).count()
+    };
+    assert_eq!(about(&grants), 1, "{:?}", grants.problems);
+    web.source_ranges.push("2001:db8::/32".parse().unwrap());
+    assert_eq!(about(&decide(vec![web.clone()], &Grants::default())), 0);
+    web.source_ranges.clear();
+    assert_eq!(about(&decide(vec![web], &Grants::default())), 0);
 }
 
 #[test]

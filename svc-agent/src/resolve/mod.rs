@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 pub use self::inherited::Inherited;
 pub use self::policy::Policy;
 pub use self::resolver::Resolver;
@@ -143,4 +145,6 @@ pub struct ResolvedPort {
     pub local: Choice,
     /// Session affinity in seconds, if the Service asks for it.
     pub affinity_s: Option<u32>,
+    /// Whom the load balancer's addresses serve, of its family; empty means everybody.
+    pub source_ranges: Vec<IpNet>,
 }

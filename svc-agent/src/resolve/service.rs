@@ -81,6 +81,12 @@ fn resolve_port(
         cluster,
         local,
         affinity_s: service.affinity_s,
+        source_ranges: service
+            .source_ranges
+            .iter()
+            .copied()
+            .filter(|range| AddressFamily::of(range.addr()) == family)
+            .collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use svc_common::host::Memory;
 use svc_common::maps::{Frontend, SlotRow, spec};
 
@@ -46,6 +47,18 @@ impl MemoryStore {
             MapOp::SetSelection { index, value } => drop(memory.selections.insert(index, value)),
             MapOp::SetFrontend { key, value } => self.set_frontend(key, value),
             MapOp::DeleteFrontend { key } => self.delete_frontend(key),
+            MapOp::SetRange { service, range: IpNet::V4(range) } => {
+                memory.v4.ranges.insert((service, range.addr().octets(), range.prefix_len()));
+            }
+            MapOp::SetRange { service, range: IpNet::V6(range) } => {
+                memory.v6.ranges.insert((service, range.addr().octets(), range.prefix_len()));
+            }
+            MapOp::DeleteRange { service, range: IpNet::V4(range) } => {
+                memory.v4.ranges.remove(&(service, range.addr().octets(), range.prefix_len()));
+            }
+            MapOp::DeleteRange { service, range: IpNet::V6(range) } => {
+                memory.v6.ranges.remove(&(service, range.addr().octets(), range.prefix_len()));
+            }
             MapOp::SetAddress { addr, flags } => {
                 self.set_frontend(AnyFrontendKey::of_address(addr), Frontend { flags, ..Frontend::default() });
             }
@@ -64,6 +77,7 @@ impl Store for MemoryStore {
             selections: spec::SELECTIONS.capacity,
             slot_rows: spec::SLOTS.capacity,
             services: spec::SVC_COUNTERS.capacity,
+            ranges: spec::RANGES_V4.capacity,
         }
     }
 

@@ -91,7 +91,7 @@ pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Opti
     let joined = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
-        stay_on_one_cpu();
+            stay_on_one_cpu();
             task(&mut Oracle::new())
         });
         thread.join()

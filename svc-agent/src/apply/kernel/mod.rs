@@ -2,15 +2,20 @@
 
 mod arrays;
 mod epoch;
+mod networks;
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
-use svc_common::maps::{Backend, Frontend, FrontendKey, Selection, ServiceCounters, SlotRow, spec};
+use ipnet::IpNet;
+use svc_common::maps::{Backend, Frontend, FrontendKey, RangeKey, Selection, ServiceCounters, SlotRow, spec};
 
 use self::arrays::{map_array, outside, read_backends, read_value, set_backend};
 pub use self::epoch::Epoch;
+pub use self::networks::set_service_networks;
 use super::{AnyBackend, AnyFrontendKey, ApplyError, Capacities, MapContents, MapOp, Store};
 use crate::attach::maps::Maps;
 use crate::sys::mmap::MappedArray;
@@ -20,6 +25,8 @@ use crate::sys::rcu;
 pub struct KernelStore {
     frontends_v4: HashMap<MapData, FrontendKey<[u8; 4]>, Frontend>,
     frontends_v6: HashMap<MapData, FrontendKey<[u8; 16]>, Frontend>,
+    ranges_v4: LpmTrie<MapData, RangeKey<[u8; 4]>, u32>,
+    ranges_v6: LpmTrie<MapData, RangeKey<[u8; 16]>, u32>,
     selections: MappedArray,
     slots: MappedArray,
     backends_v4: MappedArray,
@@ -38,6 +45,8 @@ impl KernelStore {
         Ok(Self {
             frontends_v4: HashMap::try_from(maps.map(&spec::FRONTENDS_V4)?)?,
             frontends_v6: HashMap::try_from(maps.map(&spec::FRONTENDS_V6)?)?,
+            ranges_v4: LpmTrie::try_from(maps.map(&spec::RANGES_V4)?)?,
+            ranges_v6: LpmTrie::try_from(maps.map(&spec::RANGES_V6)?)?,
             selections: map_array::<Selection>(maps, &spec::SELECTIONS)?,
             slots: map_array::<SlotRow>(maps, &spec::SLOTS)?,
             backends_v4: map_array::<Backend<[u8; 4]>>(maps, &spec::BACKENDS_V4)?,
@@ -50,6 +59,7 @@ impl KernelStore {
                 selections: maps.capacity(&spec::SELECTIONS)?,
                 slot_rows: maps.capacity(&spec::SLOTS)?,
                 services: maps.capacity(&spec::SVC_COUNTERS)?,
+                ranges: maps.capacity(&spec::RANGES_V4)?.min(maps.capacity(&spec::RANGES_V6)?),
             },
         })
     }
@@ -108,6 +118,26 @@ impl KernelStore {
             }
             MapOp::SetFrontend { key, value } => self.set_frontend(key, value),
             MapOp::DeleteFrontend { key } => self.delete_frontend(key),
+            MapOp::SetRange { service, range } => match range {
+                IpNet::V4(range) => {
+                    self.ranges_v4.insert(&range_key(*service, range.addr().octets(), range.prefix_len()), 1, 0)
+                }
+                IpNet::V6(range) => {
+                    self.ranges_v6.insert(&range_key(*service, range.addr().octets(), range.prefix_len()), 1, 0)
+                }
+            }
+            .context("cannot write to `RANGES`"),
+            MapOp::DeleteRange { service, range } => {
+                let removed = match range {
+                    IpNet::V4(range) => {
+                        self.ranges_v4.remove(&range_key(*service, range.addr().octets(), range.prefix_len()))
+                    }
+                    IpNet::V6(range) => {
+                        self.ranges_v6.remove(&range_key(*service, range.addr().octets(), range.prefix_len()))
+                    }
+                };
+                if_present(removed).context("cannot remove from `RANGES`")
+            }
             MapOp::SetAddress { addr, flags } => {
                 let value = Frontend { flags: *flags, ..Frontend::default() };
                 self.set_frontend(&AnyFrontendKey::of_address(*addr), &value)
@@ -152,6 +182,24 @@ impl KernelStore {
     }
 }
 
+/// The key of a source range.
+fn range_key<A>(service: u32, addr: A, bits: u8) -> Key<RangeKey<A>>
+where
+    RangeKey<A>: aya::Pod,
+{
+    Key::new(RangeKey::<A>::SERVICE_BITS + u32::from(bits), RangeKey::new(service, addr))
+}
+
+/// What a key of a source range says; nothing if no agent has written it.
+fn named_range<A: Copy + Into<IpAddr>>(key: &Key<RangeKey<A>>) -> Option<(u32, IpNet)>
+where
+    RangeKey<A>: aya::Pod,
+{
+    let (bits, RangeKey { service, addr }) = (key.prefix_len(), key.data());
+    let bits = u8::try_from(bits.checked_sub(RangeKey::<A>::SERVICE_BITS)?).ok()?;
+    Some((u32::from_ne_bytes(service), IpNet::new(addr.into(), bits).ok()?))
+}
+
 /// Removing what is not there is done already.
 fn if_present(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
@@ -175,6 +223,12 @@ impl Store for KernelStore {
         for entry in self.frontends_v6.iter() {
             let (key, value) = entry.context("cannot read `FRONTENDS_V6`")?;
             contents.add(AnyFrontendKey::V6(key), value);
+        }
+        for entry in self.ranges_v4.iter() {
+            contents.ranges.extend(named_range(&entry.context("cannot read `RANGES_V4`")?.0));
+        }
+        for entry in self.ranges_v6.iter() {
+            contents.ranges.extend(named_range(&entry.context("cannot read `RANGES_V6`")?.0));
         }
         contents.backends_v4 = read_backends(&self.backends_v4);
         contents.backends_v6 = read_backends(&self.backends_v6);

@@ -19,7 +19,8 @@ use crate::resolve::{
 };
 
 /// Room for all that the tests do.
-const ROOMY: Capacities = Capacities { frontends: 256, backends: 256, selections: 256, slot_rows: 8192, services: 256 };
+const ROOMY: Capacities =
+    Capacities { frontends: 256, backends: 256, selections: 256, slot_rows: 8192, services: 256, ranges: 64 };
 
 /// What an address does with a new connection: the backends that it goes to, or why to none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,7 @@ fn service(name: &str, vip: u8, backends: &[u8]) -> ResolvedPort {
         cluster: if count == 0 { Choice::Reject } else { Choice::Backends((0..count).collect()) },
         local: Choice::Drop,
         affinity_s: None,
+        source_ranges: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use svc_common::maps::SLOTS_PER_ROW;
 
@@ -112,6 +113,11 @@ impl World {
         port.cluster = cluster;
         port.backends = backends.collect();
         port.affinity_s = self.affinity[service].then_some(60);
+        // As many as there are endpoints, so that they change as often.
+        port.source_ranges =
+            (0..states.len()).map(|n| IpNet::new(endpoint_addr(n), 24).expect("a range").trunc()).collect();
+        port.source_ranges.sort_unstable();
+        port.source_ranges.dedup();
         port.frontends = frontends;
         (!port.frontends.is_empty()).then_some(port)
     }
@@ -212,6 +218,7 @@ fn replay(before: &FakeStore, log: &[MapOp], desired: &Desired, owners: [&HashMa
             }
             MapOp::SetSelection { value, .. } => used_rows.extend(rows(*value)),
             MapOp::SetFrontend { .. } | MapOp::DeleteFrontend { .. } => {}
+            MapOp::SetRange { .. } | MapOp::DeleteRange { .. } => {}
             MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => {}
             MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => {}
         }
@@ -248,6 +255,7 @@ fn disturbs(before: &FakeStore, log: &[MapOp]) -> bool {
         MapOp::SetFrontend { key, .. } => before.frontends.contains_key(key),
         MapOp::DeleteFrontend { .. } => true,
         MapOp::SetAddress { .. } | MapOp::DeleteAddress { .. } => false,
+        MapOp::SetRange { .. } | MapOp::DeleteRange { .. } => false,
         MapOp::WriteRows { .. } | MapOp::ClearCounters { .. } | MapOp::RaiseEpoch => false,
     })
 }
@@ -385,7 +393,7 @@ proptest! {
 
     #[test]
     fn b80_full_maps_lose_nothing_and_heal(steps in proptest::collection::vec(step(), 1..10), last in world()) {
-        let tight = Capacities { frontends: 6, backends: 9, selections: 7, slot_rows: 64 * 4 + 3, services: 5 };
+        let tight = Capacities { frontends: 6, backends: 9, selections: 7, slot_rows: 64 * 4 + 3, services: 5, ranges: 3 };
         let mut history = History::new(tight);
         for step in steps {
             history.step(step);
