@@ -19,6 +19,7 @@ pub mod flows;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod reserve;
 pub mod resolve;
 pub mod simulate;
 pub mod sockets;

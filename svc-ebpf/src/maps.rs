@@ -13,8 +13,8 @@ use svc_common::{
     expire,
     family::{V4, V6},
     maps::{
-        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, RangeKey,
-        SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple, spec,
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, PORT_WORDS,
+        RangeKey, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple, spec,
     },
     reason::Reason,
 };
@@ -33,6 +33,9 @@ static SLOTS: Array<SlotRow> = Array::with_max_entries(spec::SLOTS.capacity, BPF
 static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(spec::DEVICES.capacity, 0);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(spec::CONFIG.capacity, BPF_F_MMAPABLE);
+// For the agent alone.
+#[map]
+static RESERVED_PORTS: Array<[u64; PORT_WORDS]> = Array::with_max_entries(spec::RESERVED_PORTS.capacity, 0);
 // Written here, per CPU.
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(spec::COUNTERS.capacity, 0);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use svc_tests::agent::Agent;
 use svc_tests::client::{self, Transport};
 use svc_tests::manifest::Service;
 use svc_tests::need;
@@ -125,4 +126,29 @@ fn b36_a_filter_limits_the_addresses_that_answer() {
     let [v4, v6] = cluster.world.nodes[0].at(30_080);
     client::http(&cluster.client().ns, v4).unwrap();
     assert!(client::http(&cluster.client().ns, v6).is_err());
+}
+
+#[test]
+fn b31_local_sockets_are_kept_off_node_ports_and_the_administrators_entries_stay() {
+    if !need::root("b31_local_sockets_are_kept_off_node_ports_and_the_administrators_entries_stay") {
+        return;
+    }
+    let mut cluster = Cluster::start(Setting::Tc);
+    let ns = &cluster.world.nodes[0].ns;
+    let reserved = || {
+        let read = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports");
+        ns.run(read).flatten().unwrap().trim().to_owned()
+    };
+    let until = |agent: &Agent, expected: &str| agent.wait(expected, |_| Ok(reserved() == expected)).unwrap();
+    ns.sysctl("net/ipv4/ip_local_reserved_ports", "20000-20010,30080").unwrap();
+    let service = Service::new("web", 1).http().echo().node_port().endpoints(&cluster.world.pods);
+    cluster.agent.apply(&[&service]).unwrap();
+    until(&cluster.agent, "20000-20010,30007,30080");
+    // Its successor still knows which are its own.
+    cluster.agent.restart().unwrap();
+    until(&cluster.agent, "20000-20010,30007,30080");
+    ns.sysctl("net/ipv4/ip_local_reserved_ports", "20000-20020,30080").unwrap();
+    until(&cluster.agent, "20000-20020,30007,30080");
+    cluster.agent.remove("web.yaml").unwrap();
+    until(&cluster.agent, "20000-20020,30080");
 }

@@ -9,6 +9,7 @@ mod dnat;
 mod extension;
 mod forward;
 mod icmp;
+mod life;
 mod parse;
 mod race;
 mod random;

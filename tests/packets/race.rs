@@ -3,7 +3,7 @@
 use std::{
     ops::ControlFlow,
     os::fd::AsFd as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -231,5 +231,60 @@ fn b25_a_packet_and_the_sweep_at_once_leave_a_whole_connection_or_none() {
     with_oracle(|oracle| {
         race_the_sweep::<[u8; 4]>(oracle, &V4_WORLD, V4::ETHER_TYPE, [spec::FLOWS_V4.name, spec::EMBRYOS_V4.name]);
         race_the_sweep::<[u8; 16]>(oracle, &V6_WORLD, V6::ETHER_TYPE, [spec::FLOWS_V6.name, spec::EMBRYOS_V6.name]);
+    });
+}
+
+/// Every packet of a burst reaches one backend, with one source port, whichever CPU takes it.
+fn race_first_packets<A>(oracle: &mut Oracle, world: &World, remote: [&str; 3], tables: [&'static str; 2])
+where
+    A: Copy + PartialEq + Default + std::fmt::Debug + 'static,
+    Tuple<A>: MapType + aya::Pod,
+    Flow<A>: MapType + aya::Pod,
+{
+    const CLIENTS: usize = 60;
+    const PATIENCE: Duration = Duration::from_secs(4);
+    let ifindex = oracle.ifindex(UPLINK);
+    oracle.serve(200, proto::UDP, &[world.vip], &remote);
+    let frames: Vec<_> =
+        (0..CLIENTS).map(|n| Frame::udp(&format!("{}:{}", world.client, 2_000 + n), world.vip).build()).collect();
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < 200 && start.elapsed() < PATIENCE {
+        rounds += 1;
+        let kernel = oracle.kernel();
+        let at = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let sender = |cpu: usize| {
+            pin_to(cpu);
+            let send = |(n, frame): (usize, &Vec<u8>)| {
+                // Both at the same time, but not at the price of waiting for one that does not run.
+                at[cpu].store(n, Ordering::SeqCst);
+                let patience = Instant::now() + Duration::from_micros(200);
+                while at[1 - cpu].load(Ordering::SeqCst) < n && Instant::now() < patience {
+                    std::hint::spin_loop();
+                }
+                run(kernel, program::TC_INGRESS, ifindex, frame)
+            };
+            frames.iter().enumerate().map(send).collect::<Vec<_>>()
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| sender(0));
+            (sender(1), other.join().unwrap())
+        });
+        for (n, (first, second)) in first.iter().zip(&second).enumerate() {
+            assert_eq!(first, second, "round {round}, client {n}", round = rounds);
+        }
+        assert_eq!(assert_whole::<A>(kernel, tables), 2 * CLIENTS, "round {rounds}");
+        oracle.forget_embryos().unwrap();
+    }
+    println!("{rounds} rounds of {CLIENTS} connections");
+}
+
+#[test]
+fn b24_first_packets_on_two_cpus_reach_one_backend_from_one_port() {
+    with_oracle(|oracle| {
+        let remote = ["10.244.2.5:8080", "10.244.2.6:8080", "10.244.2.7:8080"];
+        race_first_packets::<[u8; 4]>(oracle, &V4_WORLD, remote, [spec::FLOWS_V4.name, spec::EMBRYOS_V4.name]);
+        let remote = ["[fd00:244:2::5]:8080", "[fd00:244:2::6]:8080", "[fd00:244:2::7]:8080"];
+        race_first_packets::<[u8; 16]>(oracle, &V6_WORLD, remote, [spec::FLOWS_V6.name, spec::EMBRYOS_V6.name]);
     });
 }

@@ -18,6 +18,8 @@ use crate::attach::netlink::{Event, Netlink};
 use crate::attach::pins::PinDir;
 use crate::config::PortRange;
 use crate::control::api::Device;
+use crate::reserve::Reserved;
+use crate::resolve::FrontendKind;
 
 /// How long events are gathered before they are acted upon.
 const GATHER: Duration = Duration::from_millis(50);
@@ -44,6 +46,8 @@ pub struct Follower {
     pub published: Arc<Published>,
     /// For the warnings.
     pub snat_ports: PortRange,
+    /// The nodePorts that local sockets are kept off.
+    pub reserved: Reserved,
     /// Why maps and links cannot be pinned, if they cannot.
     pub unpinned: Option<String>,
 }
@@ -143,6 +147,19 @@ impl Follower {
         };
     }
 
+    /// Keeps local sockets off the nodePorts that there are at the moment. Before every input was read, those of an earlier
+    /// agent are left as they are.
+    fn reserve(&mut self) -> anyhow::Result<()> {
+        let wanted = self.published.sync.look(|sync| {
+            let ports = sync.desired.services.values().flat_map(|ports| ports.iter());
+            let frontends = ports.flat_map(|port| &port.frontends);
+            let wanted =
+                frontends.filter(|frontend| frontend.kind == FrontendKind::NodePort).map(|frontend| frontend.port);
+            sync.desired.complete.then(|| wanted.collect())
+        });
+        wanted.map_or(Ok(()), |wanted| self.reserved.set(&wanted))
+    }
+
     async fn reconnect(&mut self) {
         warn!("lost the connection to the kernel's network events; connecting again");
         loop {
@@ -157,9 +174,13 @@ impl Follower {
         }
     }
 
-    fn publish(&self, addresses: &[IpAddr]) {
+    fn publish(&mut self, addresses: &[IpAddr]) {
+        let unreserved = self.reserve().err();
         let entries = self.devices.entries();
         let mut warnings = host::warnings(addresses, self.snat_ports, &self.devices.uplinks());
+        warnings.extend(unreserved.map(|error| {
+            format!("nodePorts are not reserved against local sockets: {error:#}; allow the agent to write it")
+        }));
         warnings.extend(self.unpinned.clone());
         warnings.extend(self.devices.missing().map(str::to_owned));
         for entry in entries.values() {

@@ -48,6 +48,7 @@ use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
 use crate::reconcile::Reconciler;
+use crate::reserve::Reserved;
 use crate::resolve::{Node, Policy};
 use crate::sockets::Tables as SocketTables;
 use crate::sys::bpf;
@@ -174,6 +175,7 @@ impl Agent {
             published.clone(),
         )?;
         let reader = Reader::new(&maps, hub)?;
+        let reserved = Reserved::open(&maps)?;
         let links = Links::new(programs);
         let follower = Follower {
             devices: Devices::new(config, links, &maps, epoch.clone())?,
@@ -184,6 +186,7 @@ impl Agent {
             addresses: send_addresses,
             published: published.clone(),
             snat_ports,
+            reserved,
             unpinned: None,
         };
         let syncer = Syncer::new(&config.manifests, policy(config), node(config), reconciler, addresses, published);

@@ -21,6 +21,7 @@ pub async fn cleanup(pin_dir: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     if let Some(pins) = pins {
+        crate::reserve::release(&pins)?;
         removed.extend(pins.remove_all()?.iter().map(|path| path.display().to_string()));
     }
     Ok(removed)

@@ -14,7 +14,9 @@ mod sweep;
 
 pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
 pub use event::{EVENT_WORDS, Event, EventFlow, EventsSent, EventsWanted, MAX_EVENTS, event_hook, event_kind};
-pub use node::{Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, ServiceCounters, device_class, device_flags};
+pub use node::{
+    Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, PORT_WORDS, ServiceCounters, device_class, device_flags,
+};
 pub use service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, RangeKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags,
     frontend_flags,

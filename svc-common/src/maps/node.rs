@@ -35,6 +35,9 @@ pub mod device_class {
     pub const OVERLAY: u8 = 3;
 }
 
+/// Words of the one value of `RESERVED_PORTS`, which has a bit for each port.
+pub const PORT_WORDS: usize = 1024;
+
 /// Bits of [`Device::flags`].
 pub mod device_flags {
     /// XDP programs may redirect frames to this device.

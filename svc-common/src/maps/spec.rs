@@ -75,6 +75,8 @@ map_specs! {
     EVENTS_WANTED = 1, layout 1;
     /// [`super::EventsSent`], per CPU.
     EVENTS_SENT = 2, layout 1;
+    /// Which ports the agent has reserved against local sockets. For the agent alone: it remembers here what outlives it.
+    RESERVED_PORTS = 1, layout 1;
     /// [`super::Scratch`], per CPU.
     SCRATCH_V4 = 1, layout 1;
     /// The same for IPv6.
