@@ -8,6 +8,7 @@ use crate::{
     },
     net::Mac,
     reason::Reason,
+    stage::rare::fragment::Fragments,
 };
 
 /// Which flow table.
@@ -59,7 +60,7 @@ impl NextHop {
 }
 
 /// The world around one packet.
-pub trait Env<F: Family> {
+pub trait Env<F: Family>: Fragments<F> {
     /// Owner of the memory that [`Env::scratch`] lends.
     type Scratch: core::ops::DerefMut<Target = Scratch<F::Addr>>;
 

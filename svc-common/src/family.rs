@@ -29,6 +29,10 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     const ICMP: u8;
     /// Its messages.
     type Messages: Messages<Self::Addr>;
+    /// Seconds within which all pieces of a datagram have to come (RFC 791 leaves it open, RFC 8200 section 4.5).
+    const REASSEMBLY_S: u32;
+    /// Whether a datagram whose pieces overlap is void (RFC 5722). IPv4's identifications come again too soon to tell.
+    const REFUSES_OVERLAPS: bool;
     /// The loopback network's test is the family's own.
     fn is_loopback(addr: &Self::Addr) -> bool;
 
@@ -146,6 +150,8 @@ impl Family for V4 {
     const ETHER_TYPE: Be16 = Be16::from_host(0x0800);
     const ICMP: u8 = proto::ICMP;
     type Messages = Icmp;
+    const REASSEMBLY_S: u32 = 30;
+    const REFUSES_OVERLAPS: bool = false;
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 4]) -> bool {
@@ -246,6 +252,8 @@ impl Family for V6 {
     const ETHER_TYPE: Be16 = Be16::from_host(0x86dd);
     const ICMP: u8 = proto::ICMPV6;
     type Messages = Icmpv6;
+    const REASSEMBLY_S: u32 = 60;
+    const REFUSES_OVERLAPS: bool = true;
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 16]) -> bool {

@@ -8,14 +8,17 @@ use crate::{
     expire,
     family::{Family, V4, V6},
     maps::{
-        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey,
-        SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple,
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Datagram, DatagramKey, Device, Flow, Frontend,
+        FrontendKey, Held, HeldKey, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple,
     },
     outcome::Outcome,
     packet::{Frame, Hook, Packet},
     pipeline,
     reason::Reason,
-    stage,
+    stage::{
+        self,
+        rare::{Located, fragment::Fragments},
+    },
 };
 
 /// Runs a frame through the pipeline and whatever stages it needs.
@@ -49,6 +52,7 @@ fn run_at<const H: u8>(memory: &mut Memory, mut frame: Frame<H>) -> (Outcome, Ve
         Some([0x86, 0xdd]) => run::<V6, _, _>(&mut frame, memory),
         _ => Outcome::Pass,
     };
+    memory.again.append(&mut frame.again);
     (outcome, frame.bytes().to_vec())
 }
 
@@ -95,6 +99,10 @@ pub struct Tables<F: Family> {
     pub flows_capacity: usize,
     /// `EMBRYOS`. Nothing is evicted: the oracle stays below its size.
     pub embryos: HashMap<Tuple<F::Addr>, Flow<F::Addr>>,
+    /// `FRAGMENTS`; likewise.
+    pub datagrams: HashMap<DatagramKey<F::Addr>, Datagram>,
+    /// `HELD`; likewise.
+    pub held: HashMap<HeldKey<F::Addr>, Held>,
     /// Destination -> route.
     pub routes: HashMap<F::Addr, Route>,
     /// Routes to networks; the longest that fits counts, but for one to the very destination.
@@ -116,6 +124,8 @@ impl<F: Family> Default for Tables<F> {
             flows: HashMap::new(),
             flows_capacity: usize::MAX,
             embryos: HashMap::new(),
+            datagrams: HashMap::new(),
+            held: HashMap::new(),
             routes: HashMap::new(),
             prefixes: Vec::new(),
             default_route: Route::Stack,
@@ -170,6 +180,8 @@ pub struct Memory {
     pub answers: Answers,
     /// The clock.
     pub now: Clock,
+    /// Frames that were sent again, for the owner to run and remove.
+    pub again: Vec<Vec<u8>>,
     /// What happened since the owner last cleared it.
     pub touched: Touched,
     /// What the socket hooks work with.
@@ -178,6 +190,43 @@ pub struct Memory {
 
 macro_rules! family {
     ($family:ty, $addr:ty, $tables:ident, $device_address:ident) => {
+        impl Fragments<$family> for Memory {
+            type Located = Box<Located<$addr>>;
+            type Held = Box<Held>;
+
+            fn located(&mut self) -> Option<Self::Located> {
+                Some(Box::default())
+            }
+
+            fn held_scratch(&mut self) -> Option<Box<Held>> {
+                Some(Box::default())
+            }
+
+            fn lookup_datagram(&mut self, key: &DatagramKey<$addr>) -> Option<&mut Datagram> {
+                self.$tables.datagrams.get_mut(key)
+            }
+
+            fn insert_datagram(&mut self, key: &DatagramKey<$addr>, datagram: &Datagram) {
+                self.$tables.datagrams.entry(*key).or_insert(*datagram);
+            }
+
+            fn lookup_held(&mut self, key: &HeldKey<$addr>) -> Option<&Held> {
+                self.$tables.held.get(key)
+            }
+
+            fn insert_held(&mut self, key: &HeldKey<$addr>, held: &Held) -> Result<(), InsertError> {
+                if self.$tables.held.contains_key(key) {
+                    return Err(InsertError::Exists);
+                }
+                self.$tables.held.insert(*key, *held);
+                Ok(())
+            }
+
+            fn remove_held(&mut self, key: &HeldKey<$addr>) -> bool {
+                self.$tables.held.remove(key).is_some()
+            }
+        }
+
         impl Env<$family> for Memory {
             type Scratch = Box<Scratch<$addr>>;
 

@@ -31,6 +31,8 @@ pub struct Packed(u64);
 impl Packed {
     pub(crate) const PASS: Self = Self(0);
     pub(crate) const DELIVER: Self = Self(1);
+    /// Not an outcome yet: a part of a stage leaves the packet to the next.
+    pub(crate) const UNDECIDED: Self = Self(u64::MAX);
     pub(crate) const SEND: u64 = 2;
     pub(crate) const RESOLVE: u64 = 3;
     const DROP: u64 = 4;

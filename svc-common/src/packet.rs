@@ -1,6 +1,7 @@
 //! What the pipeline needs of a packet, and the packet as a buffer on the host.
 
 use crate::{
+    maps::Held,
     net::Mac,
     reason::Reason,
     wire::{EthHeader, Header},
@@ -99,6 +100,24 @@ pub trait Packet {
     /// [`Reason::Malformed`] if the kernel cannot.
     fn pull(&mut self, bytes: usize) -> Result<(), Reason>;
 
+    /// Copies the frame.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if it is too long, and at XDP.
+    fn save(&mut self, to: &mut Held) -> Result<(), Reason>;
+
+    /// Replaces the frame.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the kernel refuses, and at XDP; the frame is neither the one nor the other.
+    fn restore(&mut self, from: &Held) -> Result<(), Reason>;
+
+    /// Lets a copy of the frame come by at this hook of its device once more.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the kernel refuses, and at XDP.
+    fn send_again(&mut self) -> Result<(), Reason>;
+
     /// Index of the device that it came in through; at egress the one that it leaves by.
     fn ifindex(&self) -> u32;
 }
@@ -113,6 +132,7 @@ mod host {
     use super::{Hook, L4Patch, Packet};
     use crate::{
         csum,
+        maps::Held,
         net::Be16,
         reason::Reason,
         wire::{ETH_LEN, Header},
@@ -126,13 +146,15 @@ mod host {
         len: usize,
         ifindex: u32,
         segment_payload: u32,
+        /// Frames that were sent again.
+        pub again: Vec<Vec<u8>>,
     }
 
     impl<const H: u8> Frame<H> {
         /// A frame that came in through `ifindex`.
         pub fn new(bytes: &[u8], ifindex: u32) -> Self {
-            let mut frame =
-                Self { words: vec![0; (bytes.len() + 2).div_ceil(8)], len: bytes.len(), ifindex, segment_payload: 0 };
+            let words = vec![0; (bytes.len() + 2).div_ceil(8)];
+            let mut frame = Self { words, len: bytes.len(), ifindex, segment_payload: 0, again: Vec::new() };
             frame.bytes_mut().copy_from_slice(bytes);
             frame
         }
@@ -150,7 +172,9 @@ mod host {
         }
 
         fn replace(&mut self, bytes: &[u8]) {
+            let again = core::mem::take(&mut self.again);
             *self = Self::new(bytes, self.ifindex).aggregate(self.segment_payload);
+            self.again = again;
         }
 
         fn bytes_mut(&mut self) -> &mut [u8] {
@@ -218,6 +242,31 @@ mod host {
 
         fn pull(&mut self, bytes: usize) -> Result<(), Reason> {
             if bytes <= self.len { Ok(()) } else { Err(Reason::Malformed) }
+        }
+
+        fn save(&mut self, to: &mut Held) -> Result<(), Reason> {
+            if matches!(Self::HOOK, Hook::Xdp) {
+                return Err(Reason::Malformed);
+            }
+            to.bytes.get_mut(..self.len).ok_or(Reason::Malformed)?.copy_from_slice(self.bytes());
+            to.len = self.len as u32;
+            Ok(())
+        }
+
+        fn restore(&mut self, from: &Held) -> Result<(), Reason> {
+            if matches!(Self::HOOK, Hook::Xdp) {
+                return Err(Reason::Malformed);
+            }
+            self.replace(from.bytes.get(..from.len as usize).ok_or(Reason::Malformed)?);
+            Ok(())
+        }
+
+        fn send_again(&mut self) -> Result<(), Reason> {
+            if matches!(Self::HOOK, Hook::Xdp) {
+                return Err(Reason::Malformed);
+            }
+            self.again.push(self.bytes().to_vec());
+            Ok(())
         }
 
         fn ifindex(&self) -> u32 {

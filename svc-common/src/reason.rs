@@ -27,7 +27,7 @@ reasons! {
     /// Passed: a header is cut short or its length fields contradict each other (B01). Dropped, should that show only
     /// while the packet is translated.
     Malformed = 0, "malformed";
-    /// Passed: a fragment of an IP datagram; the stack handles it.
+    /// Passed: a fragment of which the first one said that it is not for us, or that is only on its way through this node.
     Fragment = 1, "fragment";
     /// Passed: IPv6 extension headers that are not followed: too many, or another destination lies ahead (B47).
     ExtensionHeader = 2, "extension_header";
@@ -86,6 +86,15 @@ reasons! {
     SocketTableFull = 26, "socket_table_full";
     /// Counted only: the agent did not take events as fast as they came, and one was left out.
     EventLost = 27, "event_lost";
+    /// Dropped unless its datagram's first piece follows: a fragment came before the first one and is held (B46).
+    FragmentHeld = 28, "fragment_held";
+    /// Counted only: a held fragment was sent again.
+    FragmentReleased = 29, "fragment_released";
+    /// Dropped: a fragment came before the first one and could not be held.
+    FragmentLost = 30, "fragment_lost";
+    /// Dropped: a first fragment for a VIP that ends before its transport header does, or one that contradicts another
+    /// first fragment (RFC 5722); and the rest of such datagrams.
+    FragmentRefused = 31, "fragment_refused";
 }
 
 impl Reason {

@@ -18,7 +18,7 @@ const UDP_CHECKSUM: usize = 6;
 
 /// Translates a packet. What our programs forward gets one less TTL, and the next hop's addresses if they are resolved.
 ///
-/// `RARE`: the transport header may lie deeper than behind an IPv4 header.
+/// `RARE`: the transport header may lie deeper than behind an IPv4 header, or there is none (`l4` is zero).
 ///
 /// # Errors
 /// [`Reason::Malformed`] if the frame ends before its headers, which parsing has excluded.
@@ -29,12 +29,14 @@ pub fn rewrite<F: Family, const RARE: bool>(
     flow: &Flow<F::Addr>,
 ) -> Result<(), Reason> {
     F::rewrite(pkt, &flow.src, &flow.dst, flow.addr_delta, flow.flags & flow_flags::FORWARD != 0)?;
+    if RARE && parsed.l4 == 0 {
+        // A later piece of a datagram.
+        return set_macs(pkt, flow);
+    }
     // At most 14 + 60, or as far as stages read; the mask tells the verifier where `parsed` comes from a map.
     let l4 = (parsed.l4 & if RARE { rare::OFFSETS } else { 0x7f }) as usize;
     *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
-    if flow.flags & flow_flags::HOP_RESOLVED != 0 {
-        pkt.set_macs(flow.dst_mac, flow.src_mac)?;
-    }
+    set_macs(pkt, flow)?;
     let udp = parsed.tuple.proto == proto::UDP;
     pkt.patch_l4(L4Patch {
         offset: l4 + if udp { UDP_CHECKSUM } else { TCP_CHECKSUM },
@@ -42,4 +44,13 @@ pub fn rewrite<F: Family, const RARE: bool>(
         port_delta: flow.port_delta,
         udp,
     })
+}
+
+/// Writes the next hop's addresses if they are resolved.
+#[inline(always)]
+fn set_macs<A>(pkt: &mut impl Packet, flow: &Flow<A>) -> Result<(), Reason> {
+    if flow.flags & flow_flags::HOP_RESOLVED != 0 {
+        pkt.set_macs(flow.dst_mac, flow.src_mac)?;
+    }
+    Ok(())
 }

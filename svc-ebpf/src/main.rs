@@ -5,6 +5,7 @@
 
 mod clock;
 mod events;
+mod fragments;
 mod kernel;
 mod limits;
 mod maps;

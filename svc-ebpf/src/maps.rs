@@ -99,7 +99,7 @@ pub unsafe fn value<'a, T>(value: *mut T) -> &'a mut T {
 }
 
 #[inline(always)]
-fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
+pub fn inserted(result: Result<(), i32>) -> Result<(), InsertError> {
     const EEXIST: i32 = -17;
     match result {
         Ok(()) => Ok(()),

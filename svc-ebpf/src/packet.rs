@@ -3,15 +3,18 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode},
+    bindings::{
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
+    },
     helpers::{
-        bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
-        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_clone_redirect, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
     },
     programs::{TcContext, XdpContext},
 };
 use svc_common::{
     csum,
+    maps::{HELD_BYTES, Held},
     net::{Be16, Mac},
     packet::{Hook, L4Patch, Packet},
     reason::Reason,
@@ -121,6 +124,21 @@ impl Packet for Xdp {
     #[inline(always)]
     fn pull(&mut self, _bytes: usize) -> Result<(), Reason> {
         Ok(())
+    }
+
+    #[inline(always)]
+    fn save(&mut self, _to: &mut Held) -> Result<(), Reason> {
+        Err(Reason::Malformed)
+    }
+
+    #[inline(always)]
+    fn restore(&mut self, _from: &Held) -> Result<(), Reason> {
+        Err(Reason::Malformed)
+    }
+
+    #[inline(always)]
+    fn send_again(&mut self) -> Result<(), Reason> {
+        Err(Reason::Malformed)
     }
 
     #[inline(always)]
@@ -272,6 +290,39 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
     fn pull(&mut self, bytes: usize) -> Result<(), Reason> {
         // SAFETY: the context is valid.
         let result = unsafe { bpf_skb_pull_data(self.skb(), bytes as u32) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn save(&mut self, to: &mut Held) -> Result<(), Reason> {
+        let len = self.0.len();
+        if len == 0 || len > HELD_BYTES as u32 {
+            return Err(Reason::Malformed);
+        }
+        to.len = len;
+        // SAFETY: the context is valid; `to` has room for `len` bytes.
+        let result = unsafe { bpf_skb_load_bytes(self.0.as_ptr(), 0, to.bytes.as_mut_ptr().cast(), len) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn restore(&mut self, from: &Held) -> Result<(), Reason> {
+        let len = from.len;
+        if len == 0 || len > HELD_BYTES as u32 {
+            return Err(Reason::Malformed);
+        }
+        self.set_len(len as usize)?;
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
+        // SAFETY: the context is valid; `from` has `len` bytes.
+        let result = unsafe { bpf_skb_store_bytes(self.skb(), 0, from.bytes.as_ptr().cast(), len, flags) };
+        if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
+    }
+
+    #[inline(always)]
+    fn send_again(&mut self) -> Result<(), Reason> {
+        let flags = if EGRESS { 0 } else { u64::from(BPF_F_INGRESS) };
+        // SAFETY: the context is valid.
+        let result = unsafe { bpf_clone_redirect(self.skb(), self.ifindex(), flags) };
         if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 

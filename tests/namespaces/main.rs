@@ -9,6 +9,7 @@ mod devices;
 mod events;
 mod external;
 mod forwarding;
+mod fragments;
 mod hairpin;
 mod harness;
 mod host_network;

@@ -8,6 +8,7 @@ mod connection;
 mod dnat;
 mod extension;
 mod forward;
+mod fragment;
 mod icmp;
 mod life;
 mod parse;

@@ -110,18 +110,6 @@ fn b01_every_truncation_is_survived() {
 }
 
 #[test]
-fn b44_fragments_pass_untouched_for_now() {
-    with_oracle(|oracle| {
-        serve(oracle);
-        for fragment in [0x2000u16, 0x2001, 0x0001, 0x1fff] {
-            let mut frame = Frame::udp(CLIENT, VIP).build();
-            frame[20..22].copy_from_slice(&fragment.to_be_bytes());
-            passes(oracle, &frame, Some(Reason::Fragment));
-        }
-    });
-}
-
-#[test]
 fn b07_foreign_frames_pass_untouched() {
     with_oracle(|oracle| {
         serve(oracle);

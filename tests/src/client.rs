@@ -110,7 +110,7 @@ impl UdpClient {
     /// If there is none, or from elsewhere, or not to this question.
     pub fn ask(&mut self, to: SocketAddr, text: &str) -> Result<Answer> {
         self.socket.send_to(text.as_bytes(), to)?;
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; 65_536];
         loop {
             let received = uninterrupted(|| self.socket.recv_from(&mut buffer));
             let (len, from) = received.with_context(|| format!("no answer of {to} over UDP"))?;
@@ -126,13 +126,27 @@ impl UdpClient {
         }
     }
 
+    /// Reads a datagram, which must come from there.
+    ///
+    /// # Errors
+    /// If there is none, or from elsewhere.
+    pub fn hear(&mut self, from: SocketAddr) -> Result<String> {
+        let mut buffer = vec![0; 65_536];
+        let received = uninterrupted(|| self.socket.recv_from(&mut buffer));
+        let (len, sender) = received.with_context(|| format!("nothing came from {from} over UDP"))?;
+        if sender != from {
+            bail!("expected a datagram of {from}, but {sender} sent one");
+        }
+        Ok(String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()).into_owned())
+    }
+
     /// Waits a short while for an answer that would be wrong.
     ///
     /// # Errors
     /// If one comes.
     pub fn expect_silence(&self, wait: Duration) -> Result<()> {
         self.socket.set_read_timeout(Some(wait))?;
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; 65_536];
         let heard = uninterrupted(|| self.socket.recv_from(&mut buffer));
         self.socket.set_read_timeout(Some(PATIENCE))?;
         match heard {

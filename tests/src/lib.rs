@@ -29,6 +29,7 @@ pub mod need;
 pub mod netns;
 pub mod oracle;
 pub mod packet;
+pub mod pieces;
 pub mod scratch;
 pub mod server;
 pub mod topology;

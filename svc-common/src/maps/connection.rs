@@ -43,6 +43,12 @@ impl<A: Copy> Tuple<A> {
         }
     }
 
+    /// Both ports.
+    #[inline(always)]
+    pub const fn ports(&self) -> Ports {
+        Ports { sport: self.sport, dport: self.dport }
+    }
+
     /// The tuple of the answer: source and destination swapped.
     #[inline(always)]
     pub const fn reverse(&self) -> Self {

@@ -6,6 +6,7 @@
 
 mod connection;
 mod event;
+mod fragment;
 mod node;
 mod service;
 mod socket;
@@ -14,6 +15,7 @@ mod sweep;
 
 pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
 pub use event::{EVENT_WORDS, Event, EventFlow, EventsSent, EventsWanted, MAX_EVENTS, event_hook, event_kind};
+pub use fragment::{Datagram, DatagramKey, HELD_BYTES, Held, HeldKey, datagram_state};
 pub use node::{
     Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, PORT_WORDS, ServiceCounters, device_class, device_flags,
 };
@@ -89,6 +91,10 @@ map_types!(
     SocketNat: 52,
     Socket: 32,
     SocketConfig: 32,
+    DatagramKey<[u8; 4]>: 16, DatagramKey<[u8; 16]>: 40,
+    Datagram: 12,
+    HeldKey<[u8; 4]>: 24, HeldKey<[u8; 16]>: 48,
+    Held: 2048,
     Scratch<[u8; 4]>: 192, Scratch<[u8; 16]>: 288,
 );
 

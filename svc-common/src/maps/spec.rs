@@ -53,6 +53,14 @@ map_specs! {
     EMBRYOS_V4 = 65_536, layout 1;
     /// The same for IPv6.
     EMBRYOS_V6 = 65_536, layout 1;
+    /// Datagrams in pieces -> [`super::Datagram`]; evicts the least recently used.
+    FRAGMENTS_V4 = 8_192, layout 1;
+    /// The same for IPv6.
+    FRAGMENTS_V6 = 8_192, layout 1;
+    /// Pieces that came before the first of their datagram -> [`super::Held`]; evicts the least recently used.
+    HELD_V4 = 2_048, layout 1;
+    /// The same for IPv6.
+    HELD_V6 = 2_048, layout 1;
     /// ifindex -> [`super::Device`].
     DEVICES = 4_096, layout 1;
     /// [`super::Config`]. Memory-mapped by the agent.
@@ -89,4 +97,10 @@ map_specs! {
     SOCKET_SKIP = 4_096, layout 1;
     /// [`super::SocketConfig`].
     SOCKET_CONFIG = 1, layout 1;
+    /// [`crate::stage::rare::Located`], per CPU.
+    RARE_V4 = 1, layout 1;
+    /// The same for IPv6.
+    RARE_V6 = 1, layout 1;
+    /// [`super::Held`], per CPU: a frame that is about to be held, or that waits while held ones are sent.
+    HELD_SCRATCH = 1, layout 1;
 }

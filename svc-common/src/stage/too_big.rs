@@ -6,7 +6,7 @@
 
 use super::{
     answer,
-    rare::{self, Piece},
+    rare::{self, Piece, fragment},
 };
 use crate::{
     env::{Env, Route, Table},
@@ -37,8 +37,12 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
     env: &mut E,
     scratch: &mut Scratch<F::Addr>,
 ) -> Result<Packed, Reason> {
+    let mut piece = Piece::default();
     // XDP leaves such packets to tc, and egress sends nothing.
-    if !matches!(P::HOOK, Hook::Ingress) || rare::read::<F>(pkt, &mut scratch.parsed, &mut Piece::default()).is_err() {
+    if !matches!(P::HOOK, Hook::Ingress)
+        || rare::read::<F>(pkt, &mut scratch.parsed, &mut piece).is_err()
+        || !fragment::complete::<F, E>(env, &mut scratch.parsed, &piece)
+    {
         return Err(Reason::Unanswered);
     }
     let Scratch { parsed, flow, now, .. } = scratch;
@@ -60,7 +64,8 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
         return Ok(Packed::DELIVER);
     }
     *now = env.now();
-    let allowed = !F::Messages::may_be_cut(pkt)
+    let allowed = piece.offset == 0
+        && !F::Messages::may_be_cut(pkt)
         && answer::is_answerable::<F>(pkt, &parsed.tuple.src)
         && env.answers().is_some_and(|answers| answers.take(*now));
     if !allowed {

@@ -135,6 +135,11 @@ impl Oracle {
         for map in [spec::EMBRYOS_V4, spec::EMBRYOS_V6] {
             loader.map_max_entries(map.name, EMBRYOS);
         }
+        for (map, elements) in
+            [(spec::FRAGMENTS_V4, 1024), (spec::FRAGMENTS_V6, 1024), (spec::HELD_V4, 256), (spec::HELD_V6, 256)]
+        {
+            loader.map_max_entries(map.name, elements);
+        }
         for map in [spec::SLOTS, spec::SELECTIONS, spec::BACKENDS_V4, spec::BACKENDS_V6, spec::SVC_COUNTERS] {
             loader.map_max_entries(map.name, 4096);
         }

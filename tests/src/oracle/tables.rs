@@ -13,8 +13,9 @@ use svc_agent::{datapath::program, sys::batch};
 use svc_common::{
     env::Table,
     maps::{
-        Affinity, AffinityKey, Backend, Clock, Config, Device, Flow, Frontend, FrontendKey, MapType, SLOTS_PER_ROW,
-        Selection, ServiceCounters, SlotRow, Tuple, backend_flags, device_flags, frontend_flags, spec,
+        Affinity, AffinityKey, Backend, Clock, Config, Datagram, DatagramKey, Device, Flow, Frontend, FrontendKey,
+        Held, HeldKey, MapType, SLOTS_PER_ROW, Selection, ServiceCounters, SlotRow, Tuple, backend_flags, device_flags,
+        frontend_flags, spec,
     },
     net::Be16,
     reason::Reason,
@@ -264,6 +265,15 @@ impl Oracle {
         self.memory.v6.affinity.clear();
         self.forget::<FrontendKey<[u8; 4]>, Frontend>(spec::FRONTENDS_V4.name);
         self.forget::<FrontendKey<[u8; 16]>, Frontend>(spec::FRONTENDS_V6.name);
+        self.forget::<DatagramKey<[u8; 4]>, Datagram>(spec::FRAGMENTS_V4.name);
+        self.forget::<DatagramKey<[u8; 16]>, Datagram>(spec::FRAGMENTS_V6.name);
+        self.forget::<HeldKey<[u8; 4]>, Held>(spec::HELD_V4.name);
+        self.forget::<HeldKey<[u8; 16]>, Held>(spec::HELD_V6.name);
+        self.memory.v4.datagrams.clear();
+        self.memory.v6.datagrams.clear();
+        self.memory.v4.held.clear();
+        self.memory.v6.held.clear();
+        self.memory.again.clear();
         for flows in [&mut self.memory.v4.flows, &mut self.memory.v4.embryos] {
             flows.clear();
         }
@@ -319,6 +329,10 @@ impl Oracle {
             .or_else(|| self.differs(spec::EMBRYOS_V6.name, &v6.embryos))
             .or_else(|| self.differs(spec::AFFINITY_V4.name, &v4.affinity))
             .or_else(|| self.differs(spec::AFFINITY_V6.name, &v6.affinity))
+            .or_else(|| self.differs(spec::FRAGMENTS_V4.name, &v4.datagrams))
+            .or_else(|| self.differs(spec::FRAGMENTS_V6.name, &v6.datagrams))
+            .or_else(|| self.held_differ(spec::HELD_V4.name, &v4.held))
+            .or_else(|| self.held_differ(spec::HELD_V6.name, &v6.held))
             .or_else(|| self.counters_differ(Reason::ALL))
             .or_else(|| self.services_differ(self.memory.services.keys()))
     }
@@ -361,6 +375,20 @@ impl Oracle {
         V: MapType + Debug + PartialEq,
     {
         let kernel: StdHashMap<K, V> = dump(self.kernel.as_ref()?.map(name).expect(name));
+        let keys = host.keys().chain(kernel.keys().filter(|key| !host.contains_key(key)));
+        let mut lines = keys
+            .filter(|key| host.get(key) != kernel.get(key))
+            .map(|key| format!("{name}[{key:?}]\n kernel: {:?}\n   host: {:?}", kernel.get(key), host.get(key)));
+        lines.next()
+    }
+
+    /// Behind a frame there are bytes without meaning.
+    fn held_differ<K>(&self, name: &str, host: &StdHashMap<K, Held>) -> Option<String>
+    where
+        K: MapType + Debug + Eq + Hash,
+    {
+        let mut kernel: StdHashMap<K, Held> = dump(self.kernel.as_ref()?.map(name).expect(name));
+        kernel.values_mut().for_each(|held| held.bytes[held.len as usize..].fill(0));
         let keys = host.keys().chain(kernel.keys().filter(|key| !host.contains_key(key)));
         let mut lines = keys
             .filter(|key| host.get(key) != kernel.get(key))

@@ -1,14 +1,18 @@
 //! Packets that the ordinary path does not read: fragments, extension headers, other transport protocols.
 
 pub mod extension;
+pub mod fragment;
 
 use crate::{
     env::Env,
     family::Family,
-    outcome::Packed,
+    outcome::{Outcome, Packed},
     packet::{Hook, Packet},
     parse::{self, Parsed, Unparsed},
     pipeline,
+    reason::Reason,
+    stage::Stage,
+    wire::ETH_LEN,
 };
 
 /// The bits of every offset at which a header may begin; behind the last one begins no header that is read.
@@ -22,8 +26,8 @@ pub struct Piece {
     pub id: u32,
     /// Offset in units of 8 bytes.
     pub offset: u16,
-    /// Whether others follow.
-    pub more: bool,
+    /// Whether others follow: zero or one.
+    pub more: u8,
     /// The protocol by which the family tells datagrams apart; zero in IPv6, which does not.
     pub proto: u8,
 }
@@ -32,36 +36,67 @@ impl Piece {
     /// The piece that begins at `offset`.
     #[inline(always)]
     pub const fn new(id: u32, proto: u8, offset: u16, more: bool) -> Self {
-        Self { id, offset, more, proto }
+        Self { id, offset, more: more as u8, proto }
     }
 
     /// Whether it is all of the datagram.
     #[inline(always)]
     pub const fn is_whole(&self) -> bool {
-        self.offset == 0 && !self.more
+        self.offset == 0 && self.more == 0
     }
+}
+
+/// Value of `RARE_V4` and `RARE_V6`: what the stage has read. In a map, so that the verifier looks at what follows once, not
+/// once for each chain of headers that leads there. Valid within one run of a program only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Located<A> {
+    /// What the headers say.
+    pub parsed: Parsed<A>,
+    /// Which part of a datagram they are of.
+    pub piece: Piece,
 }
 
 /// Runs the stage.
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
-    let mut parsed = Parsed::default();
-    let mut piece = Piece::default();
-    match read::<F>(pkt, &mut parsed, &mut piece) {
-        Ok(()) => pipeline::process_as::<F, P, E, false, true>(pkt, env, &parsed),
-        Err(unparsed) => pass::<F, P, E>(env, unparsed),
+    let Some(mut located) = env.located() else {
+        return Packed::PASS;
+    };
+    *located = Located::default();
+    let Located { parsed, piece } = &mut *located;
+    let read = read::<F>(pkt, parsed, piece);
+    let later = piece.offset != 0;
+    if !piece.is_whole() {
+        let packed = fragment::prepare::<F, P, E>(pkt, env, &mut located, read);
+        if packed != Packed::UNDECIDED {
+            return packed;
+        }
+    } else if let Err(unparsed) = read {
+        return pass::<F, P, E>(env, unparsed);
+    }
+    let packed = pipeline::process_as::<F, P, E, false, true>(pkt, env, &located.parsed);
+    // No answer is made to a later piece of a datagram (B42).
+    match packed.outcome() {
+        Outcome::Continue(Stage::Reject) if later => {
+            env.count(Reason::Unanswered);
+            Packed::drop(Reason::Unanswered)
+        }
+        _ => packed,
     }
 }
 
-/// Reads all headers.
+/// Reads all headers; of a later piece of a datagram there are none but those of IP.
 ///
 /// # Errors
 /// What keeps the packet from being translated.
 #[inline(always)]
 pub fn read<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>, piece: &mut Piece) -> Result<(), Unparsed> {
     let proto = F::locate(pkt, parsed, piece)?;
-    if !piece.is_whole() {
-        return Err(Unparsed::Fragment);
+    if piece.offset != 0 {
+        parsed.tuple.proto = proto;
+        parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
+        return Ok(());
     }
     let l4 = parsed.l4 & OFFSETS;
     parse::transport::<F>(pkt, parsed, proto, l4)
