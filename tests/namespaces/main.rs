@@ -2,6 +2,7 @@
 //!
 //! Most tests run in several [`cluster::Setting`]s: what holds must hold whichever hook sees the packet first.
 
+mod affinity;
 mod churn;
 mod cluster;
 mod cluster_ip;
@@ -15,5 +16,7 @@ mod harness;
 mod host_network;
 mod icmp;
 mod node_port;
+mod reject;
 mod restart;
 mod socket;
+mod source_ranges;
