@@ -65,6 +65,17 @@ fn b49_a_mapped_address_is_a_service_of_ipv4_and_of_no_other_family() {
 }
 
 #[test]
+fn b50_processes_of_one_namespace_stay_with_one_backend_by_affinity() {
+    let Some(sockets) = sockets("b50_processes_of_one_namespace_stay_with_one_backend", "host") else { return };
+    let service = sockets.serve(Service::new("web", 1).echo().spec("sessionAffinity: ClientIP"));
+    for to in service.cluster(7) {
+        let ask = || TcpClient::from(sockets.node.connect(to).unwrap()).ask("who").unwrap().pod;
+        let first = ask();
+        assert!((0..ENOUGH).all(|_| ask() == first));
+    }
+}
+
+#[test]
 fn b67_a_connection_of_a_local_process_costs_nothing_per_packet() {
     let Some(sockets) = sockets("b67_a_connection_of_a_local_process_costs_nothing_per_packet", "all") else { return };
     let service = sockets.serve(Service::new("web", 1).echo());

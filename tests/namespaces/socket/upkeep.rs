@@ -1,7 +1,9 @@
 //! What is kept of sockets, and what outlives the agent.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
+use svc_agent::sys::{bpf, link};
 use svc_tests::cgroup::{Cgroup, Kind, dial};
 use svc_tests::client::TcpClient;
 use svc_tests::manifest::Service;
@@ -123,9 +125,25 @@ fn b78_hooks_that_somebody_detached_come_back() {
     sockets.node.connect(to).unwrap();
     sockets.agent.wait("the pin to come back", |_| Ok(pins.join("svc_connect4").exists())).unwrap();
     // A detached program.
-    let link = svc_agent::sys::bpf::open_pin(&pins.join("svc_connect4")).unwrap();
-    svc_agent::sys::link::detach(std::os::fd::AsFd::as_fd(&link)).unwrap();
+    let held = bpf::open_pin(&pins.join("svc_connect4")).unwrap();
+    link::detach(held.as_fd()).unwrap();
     sockets.agent.wait("the hook to come back", |_| Ok(sockets.node.connect(to).is_ok())).unwrap();
+}
+
+#[test]
+fn the_programs_of_the_hooks_need_at_most_half_of_the_verifiers_limit() {
+    const LIMIT: u32 = 1_000_000;
+    let Some(sockets) = sockets("the_programs_of_the_hooks_need_at_most_half", "host") else { return };
+    let pins = sockets.agent.pin_dir().join("v1/links");
+    for name in std::fs::read_dir(&pins).unwrap().map(|entry| entry.unwrap().file_name()) {
+        let link = bpf::open_pin(&pins.join(&name)).unwrap();
+        let program = link::cgroup_info(link.as_fd()).unwrap().program_id;
+        let info = aya::programs::loaded_programs().flatten().find(|info| info.id() == program);
+        // Kernels before 5.16 do not tell.
+        let Some(count) = info.and_then(|info| info.verified_instruction_count()) else { continue };
+        println!("{name:<24?} {count:>8} verified instructions");
+        assert!(count <= LIMIT / 2, "{name:?}: {count}");
+    }
 }
 
 #[test]
