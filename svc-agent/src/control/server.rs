@@ -10,7 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::access::{Access, Rights};
 use super::patient::Patient;
@@ -29,6 +29,8 @@ pub(super) struct Limits {
     pub patience: Duration,
     /// For a refused connection as a whole.
     pub refusal: Duration,
+    /// How often is looked whether the socket's file is there.
+    pub look: Duration,
     /// For open connections after the shutdown.
     pub farewell: Duration,
 }
@@ -39,6 +41,7 @@ impl Limits {
         refusals: 8,
         patience: Duration::from_secs(10),
         refusal: Duration::from_secs(2),
+        look: Duration::from_secs(5),
         farewell: Duration::from_secs(1),
     };
 }
@@ -60,7 +63,9 @@ pub(super) async fn serve_within(
     view: Arc<dyn View>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+    let mut socket = socket;
+    let mut listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+    let mut look = interval(limits.look);
     let (closing, closed) = watch::channel(false);
     let door = Door {
         access: socket.access,
@@ -73,6 +78,19 @@ pub(super) async fn serve_within(
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
+            _ = look.tick() => {
+                match socket.restore() {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        tracing::warn!(path = %socket.path().display(), "somebody removed the control socket; made it again");
+                        listener = UnixListener::from_std(socket.listener.try_clone()?)?;
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = format!("{error:#}"), "cannot make the control socket again; trying again");
+                    }
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -18,6 +18,7 @@ pub struct Socket {
     pub(super) listener: UnixListener,
     pub(super) access: Access,
     path: PathBuf,
+    group: Gid,
     identity: Identity,
     /// Says who serves here. Released after the socket's file is gone.
     _lock: Lock,
@@ -37,17 +38,33 @@ impl Socket {
         let lock = Lock::take(path)?.ok_or_else(|| in_use(path))?;
         remove_stale(path)?;
 
-        let listener =
-            UnixListener::bind(path).with_context(|| format!("cannot make the socket `{}`", path.display()))?;
-        listener.set_nonblocking(true)?;
-        let identity = identity(&fs::symlink_metadata(path)?);
+        let (listener, identity) = listen(path)?;
         let access = Access { agent_uid: geteuid().as_raw(), group: group.as_raw() };
-        let socket = Self { listener, access, path: path.to_owned(), identity, _lock: lock };
-        // Until here the umask decides who can connect; who does is checked once more after accepting.
+        let socket = Self { listener, access, path: path.to_owned(), group, identity, _lock: lock };
+        socket.admit()?;
+        Ok(socket)
+    }
+
+    /// Makes the socket's file again if somebody removed it; true if so. Connections that are open stay.
+    ///
+    /// # Errors
+    /// As [`Socket::bind`]; the next attempt starts over.
+    pub fn restore(&mut self) -> anyhow::Result<bool> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => return Ok(false),
+        }
+        (self.listener, self.identity) = listen(&self.path)?;
+        self.admit()?;
+        Ok(true)
+    }
+
+    /// Until here the umask decides who can connect; who does is checked once more after accepting.
+    fn admit(&self) -> anyhow::Result<()> {
+        let (path, group) = (&self.path, self.group);
         chown(path, None, Some(group)).with_context(|| format!("cannot give `{}` to group {group}", path.display()))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o660))
-            .with_context(|| format!("cannot set the mode of `{}`", path.display()))?;
-        Ok(socket)
+            .with_context(|| format!("cannot set the mode of `{}`", path.display()))
     }
 
     /// Where it is.
@@ -63,6 +80,12 @@ impl Drop for Socket {
             drop(fs::remove_file(&self.path));
         }
     }
+}
+
+fn listen(path: &Path) -> anyhow::Result<(UnixListener, Identity)> {
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot make the socket `{}`", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, identity(&fs::symlink_metadata(path)?)))
 }
 
 fn group_id(name: Option<&str>) -> anyhow::Result<Gid> {
@@ -160,6 +183,23 @@ mod tests {
         assert_eq!(socket.path(), path);
         drop(socket);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_is_made_again_and_another_one_is_left_alone() {
+        let home = home();
+        let path = home.path().join("control.sock");
+        let mut socket = Socket::bind(&path, None).unwrap();
+        assert!(!socket.restore().unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(socket.restore().unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
+        assert!(UnixStream::connect(&path).is_ok());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(!socket.restore().unwrap());
+        drop(socket);
+        assert!(path.exists());
     }
 
     #[test]

@@ -280,3 +280,18 @@ async fn a_shutdown_ends_open_connections_soon() {
     lazy.write_all(b"GET /v1/flows HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), server.stop()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_whose_file_somebody_removed_is_served_again() {
+    let limits = Limits { look: Duration::from_millis(20), ..Limits::USUAL };
+    let server = Server::start_within(limits, FakeView::default());
+    std::fs::remove_file(&server.path).unwrap();
+    let status = async {
+        while !server.path.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        crate::client::Client::new(&server.path).get::<serde_json::Value>("/v1/status", &()).await
+    };
+    tokio::time::timeout(Duration::from_secs(5), status).await.unwrap().unwrap();
+    server.stop().await;
+}
