@@ -20,3 +20,4 @@ mod reject;
 mod restart;
 mod socket;
 mod source_ranges;
+mod trace;

@@ -10,6 +10,7 @@ mod names;
 mod published;
 mod sockets;
 mod sync;
+mod trace;
 mod view;
 
 use std::future::Future;
@@ -143,6 +144,7 @@ impl Agent {
             node_name: config.node_name.clone(),
             zone: config.zone.clone(),
             pin_dir: pins.given().to_owned(),
+            pins: pins.clone(),
             published: published.clone(),
             programmed: reconciler.programmed().clone(),
             store: KernelStore::new(&maps, epoch.clone())?,

@@ -15,11 +15,12 @@ use tokio::sync::mpsc;
 use super::published::Published;
 use crate::apply::kernel::{Epoch, KernelStore};
 use crate::attach::maps::Maps;
+use crate::attach::pins::PinDir;
 use crate::attach::programs::Clock;
 use crate::control::View;
 use crate::control::api::{
     Backend, BackendState, Device, Event, EventFilter, Flow, FlowFilter, MapUsage, ObjectFilter, Protocol, ReasonCount,
-    Refused, Service, ServiceEndpoints, ServiceRef, Status, Sync,
+    Refused, Service, ServiceEndpoints, ServiceRef, Status, Sync, Trace, TraceRequest,
 };
 use crate::events::Hub;
 use crate::flows::Tables;
@@ -38,6 +39,8 @@ pub struct AgentView {
     pub zone: Option<String>,
     /// Where the pins are.
     pub pin_dir: PathBuf,
+    /// The pins themselves.
+    pub pins: Arc<PinDir>,
     /// What the tasks tell.
     pub published: Arc<Published>,
     /// Which ids the service ports have.
@@ -158,6 +161,10 @@ impl View for AgentView {
     fn devices(&self) -> anyhow::Result<Vec<Device>> {
         Ok(self.published.devices.get())
     }
+
+    fn trace(&self, request: &TraceRequest) -> anyhow::Result<Trace> {
+        super::trace::trace(self, request)
+    }
 }
 
 /// The resolved Services that a client wants to see.
@@ -251,7 +258,7 @@ impl AgentView {
     }
 
     /// The part that each backend has of a selection's slots, in percent.
-    fn shares(&self, selection: u32) -> anyhow::Result<BTreeMap<u32, f64>> {
+    pub(super) fn shares(&self, selection: u32) -> anyhow::Result<BTreeMap<u32, f64>> {
         let selection = self.store.selection(selection);
         if selection.is_empty() {
             return Ok(BTreeMap::new());

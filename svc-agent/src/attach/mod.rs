@@ -14,4 +14,5 @@ pub mod pins;
 pub mod programs;
 pub mod sockets;
 pub mod table;
+pub mod trial;
 pub mod xdp;

@@ -125,7 +125,7 @@ impl Programs {
     }
 }
 
-fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
+pub(super) fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
     let program =
         ebpf.program_mut(name).with_context(|| format!("the kernel programs have no `{name}`; rebuild the agent"))?;
     let refused = || format!("the kernel refuses the program `{name}`");
@@ -194,7 +194,7 @@ impl Sweep {
 }
 
 /// `2^32 / HZ`, with which the programs scale jiffies to seconds.
-fn jiffy_mult() -> anyhow::Result<u64> {
+pub(super) fn jiffy_mult() -> anyhow::Result<u64> {
     // The coarse clocks advance with each jiffy and say so.
     let jiffy = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context("cannot find out the kernel's HZ")?;
     let jiffy_ns = u64::try_from(jiffy.tv_nsec()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
@@ -28,6 +29,8 @@ pub enum Command {
     Status(Output),
     /// Show Services, endpoints, backends, flows or devices
     Get(Get),
+    /// Ask the loaded programs what they would do with a packet, step by step; for root
+    Trace(Trace),
     /// Send the packets of a capture through a directory of manifests, without an agent and without privileges
     Simulate(Simulate),
     /// Show dropped packets and connections that begin or end, as it happens
@@ -127,6 +130,25 @@ pub struct Flows {
     /// Only connections of this protocol: tcp, udp or sctp
     #[arg(long)]
     pub protocol: Option<Protocol>,
+}
+
+/// Which packet.
+#[derive(Clone, Debug, Group)]
+pub struct Trace {
+    /// tcp or udp
+    pub protocol: Protocol,
+    /// Where it comes from
+    #[arg(value_name = "SRC:PORT")]
+    pub source: SocketAddr,
+    /// Where it goes to
+    #[arg(value_name = "DST:PORT")]
+    pub destination: SocketAddr,
+    /// Device that it comes in through; the first uplink unless given
+    #[arg(long, value_name = "DEV")]
+    pub device: Option<String>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
 }
 
 /// What to simulate.

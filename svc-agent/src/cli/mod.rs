@@ -15,6 +15,7 @@ mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod version;
 
 use std::ffi::OsString;
@@ -84,6 +85,7 @@ fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), C
         Command::Get(get) => runtime.block_on(get::run(&client, &get, out, err)),
         Command::Simulate(simulate) => simulate::run(&simulate, out, err),
         Command::Events(events) => runtime.block_on(events::run(&client, &events, out)),
+        Command::Trace(trace) => runtime.block_on(trace::run(&client, &trace, out)),
         Command::Version => runtime.block_on(version::run(&client, out)),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,10 +45,21 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str, filter: &impl Serialize) -> Result<T, ClientError> {
-        let answer = self.send(path, filter).await?;
+        Self::document(self.send(Method::GET, path, filter).await?).await
+    }
+
+    async fn document<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, ClientError> {
         let body = Limited::new(answer.into_body(), MAX_DOCUMENT_BYTES).collect().await;
         let body = body.map_err(ClientError::broken)?.to_bytes();
         serde_json::from_slice(&body).map_err(ClientError::broken)
+    }
+
+    /// Asks for one document that a change makes, such as `/v1/trace`; `parameters` becomes the query.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, parameters: &impl Serialize) -> Result<T, ClientError> {
+        Self::document(self.send(Method::POST, path, parameters).await?).await
     }
 
     /// Gets a stream of documents, one per line, such as `/v1/flows`.
@@ -60,17 +71,24 @@ impl Client {
         path: &str,
         filter: &impl Serialize,
     ) -> Result<Lines<T>, ClientError> {
-        Ok(Lines::new(self.send(path, filter).await?.into_body()))
+        Ok(Lines::new(self.send(Method::GET, path, filter).await?.into_body()))
     }
 
     /// Sends a request and waits for the head of a successful answer.
-    async fn send(&self, path: &str, filter: &impl Serialize) -> Result<Response<Incoming>, ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        filter: &impl Serialize,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| ClientError::connect(&self.socket, error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::broken)?;
         // Ends with the answer's body; what goes wrong with it is told there.
         tokio::spawn(connection);
-        let request = Request::get(query::target(path, filter)?)
+        let request = Request::builder()
+            .method(method)
+            .uri(query::target(path, filter)?)
             .header(HOST, "localhost")
             .body(Empty::<Bytes>::new())
             .map_err(ClientError::broken)?;

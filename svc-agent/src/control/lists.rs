@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, IgnoredAny};
 
 use super::View;
-use super::api::{List, ObjectFilter};
+use super::api::{List, ObjectFilter, TraceRequest};
 use super::routes::{Query, internal};
 
 type Agent = State<Arc<dyn View>>;
@@ -51,6 +51,11 @@ pub async fn backends(State(view): Agent, Query(filter): Query<ObjectFilter>) ->
 /// `/v1/devices`
 pub async fn devices(State(view): Agent, _: Query<Nothing>) -> Response {
     answer(move || Ok(List { items: view.devices()? })).await
+}
+
+/// `/v1/trace`. It changes nothing, but loads programs: for those who may change.
+pub async fn trace(State(view): Agent, Query(request): Query<TraceRequest>) -> Response {
+    answer(move || view.trace(&request)).await
 }
 
 /// No query parameters.

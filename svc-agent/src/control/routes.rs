@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{StatusCode, Uri, request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
@@ -17,7 +17,7 @@ use super::api::Failure;
 use super::{View, lists, stream};
 
 const PATHS: &str =
-    "/v1/status, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events or /healthz";
+    "/v1/status, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events, /v1/trace or /healthz";
 
 /// The largest request body that is looked at.
 const MAX_BODY_BYTES: u64 = 1 << 20;
@@ -33,6 +33,7 @@ pub fn routes(view: Arc<dyn View>, rights: Rights) -> Router {
         .route("/v1/flows", get(stream::flows))
         .route("/v1/devices", get(lists::devices))
         .route("/v1/events", get(stream::events))
+        .route("/v1/trace", post(lists::trace))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(limit_body))
@@ -84,7 +85,8 @@ async fn unknown_path(uri: Uri) -> impl IntoResponse {
 }
 
 async fn unknown_method(request: Request) -> impl IntoResponse {
-    let text = format!("found the method {} on `{}`, expected GET", request.method(), request.uri().path());
+    let expected = if request.uri().path() == "/v1/trace" { "POST" } else { "GET" };
+    let text = format!("found the method {} on `{}`, expected {expected}", request.method(), request.uri().path());
     failure(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 

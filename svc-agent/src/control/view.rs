@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::api::{
-    Backend, Device, Event, EventFilter, Flow, FlowFilter, ObjectFilter, Service, ServiceEndpoints, Status,
+    Backend, Device, Event, EventFilter, Flow, FlowFilter, ObjectFilter, Service, ServiceEndpoints, Status, Trace,
+    TraceRequest,
 };
 
 /// The agent as the control socket sees it.
@@ -56,4 +57,12 @@ pub trait View: Send + Sync + 'static {
     /// # Errors
     /// See [`View::status`].
     fn devices(&self) -> anyhow::Result<Vec<Device>>;
+
+    /// What the loaded programs would do with a packet; changes nothing of the datapath.
+    ///
+    /// # Errors
+    /// If the request makes no sense here, or a copy of the programs cannot be loaded.
+    fn trace(&self, _request: &TraceRequest) -> anyhow::Result<Trace> {
+        anyhow::bail!("there are no programs to ask")
+    }
 }

@@ -8,6 +8,7 @@ mod filter;
 mod flow;
 mod service;
 mod status;
+mod trace;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub use filter::{AddressMatch, FlowFilter, ObjectFilter};
 pub use flow::{Flow, FlowState, NextHop, Traffic};
 pub use service::{Endpoint, EndpointCounts, Frontend, FrontendKind, Service, ServiceEndpoints, ServicePort};
 pub use status::{MapUsage, ReasonCount, Refused, SocketHooks, Status, Sync};
+pub use trace::{Trace, TraceRequest, TracedBackend, TracedFrontend, TracedHook, Translation};
 
 /// A list, as `/v1/services` and its like answer it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

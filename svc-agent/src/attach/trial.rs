@@ -1,0 +1,171 @@
+//! A second copy of the kernel programs for a question: it reads the services, devices and settings of the live datapath, and
+//! writes to tables of its own. Nothing of it is attached or pinned; it ends with its value.
+
+use anyhow::{Context as _, ensure};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray};
+use aya::programs::{SchedClassifier, Xdp};
+use aya::{Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions};
+use svc_common::maps::{MapSpec, spec};
+use svc_common::packet::Hook;
+use svc_common::reason::Reason;
+
+use super::pins::PinDir;
+use super::programs::{jiffy_mult, load_one};
+use crate::datapath::{self, program};
+
+/// What the copy shares with the datapath: the programs only read it.
+const SHARED: &[MapSpec] = &[
+    spec::FRONTENDS_V4,
+    spec::FRONTENDS_V6,
+    spec::SELECTIONS,
+    spec::SLOTS,
+    spec::BACKENDS_V4,
+    spec::BACKENDS_V6,
+    spec::RANGES_V4,
+    spec::RANGES_V6,
+    spec::SVC_CIDRS_V4,
+    spec::SVC_CIDRS_V6,
+    spec::DEVICES,
+    spec::CONFIG,
+];
+
+/// What it has of its own for one connection: small.
+const SMALL: &[MapSpec] = &[
+    spec::FLOWS_V4,
+    spec::FLOWS_V6,
+    spec::EMBRYOS_V4,
+    spec::EMBRYOS_V6,
+    spec::AFFINITY_V4,
+    spec::AFFINITY_V6,
+    spec::SVC_COUNTERS,
+    spec::SOCKET_NAT,
+    spec::SOCKETS,
+];
+const SMALL_CAPACITY: u32 = 1_024;
+
+/// The copy.
+pub struct Trial {
+    ebpf: Ebpf,
+    veth: bool,
+    /// The kernel empties these with their last handle.
+    _stages: Vec<ProgramArray<MapData>>,
+}
+
+impl Trial {
+    /// Loads what runs at these hooks beside the datapath of these pins; at XDP the program for veth if so told.
+    ///
+    /// # Errors
+    /// If a shared map is not there, or the kernel refuses something.
+    pub fn load(pins: &PinDir, hooks: &[Hook], veth: bool) -> anyhow::Result<Self> {
+        let jiffy_mult = jiffy_mult()?;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(program::JIFFY_MULT, &jiffy_mult, true);
+        for map in SHARED {
+            let pin = pins.map(map);
+            // Loading would make and pin a new one.
+            ensure!(pin.exists(), "the map `{}` is not pinned at `{}`", map.name, pin.display());
+            loader.map_pin_path(map.name, pin);
+        }
+        for map in SMALL {
+            loader.map_max_entries(map.name, SMALL_CAPACITY);
+        }
+        let mut ebpf = loader.load(datapath::object()?).context("cannot load a copy of the kernel programs")?;
+        let mut stages = Vec::new();
+        for hook in hooks {
+            load_one(&mut ebpf, name(*hook, veth))?;
+            let own = match hook {
+                Hook::Xdp => spec::STAGES_XDP,
+                Hook::Ingress => spec::STAGES_INGRESS,
+                Hook::Egress => spec::STAGES_EGRESS,
+            };
+            for (array, names) in program::STAGES.into_iter().filter(|(array, _)| *array == own) {
+                let map = ebpf.take_map(array.name).with_context(|| format!("there is no map `{}`", array.name))?;
+                let mut array = ProgramArray::try_from(map)?;
+                for (index, name) in (0..).zip(names) {
+                    load_one(&mut ebpf, name)?;
+                    array.set(index, ebpf.program(name).context("loaded just now")?.fd()?, 0)?;
+                }
+                stages.push(array);
+            }
+        }
+        Ok(Self { ebpf, veth, _stages: stages })
+    }
+
+    /// Runs a frame that comes in through (at egress: leaves by) a device: the kernel's verdict, and the frame afterwards.
+    ///
+    /// # Errors
+    /// If the kernel refuses to run it.
+    pub fn run(&self, hook: Hook, ifindex: u32, frame: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
+        let mut out = vec![0; frame.len() + 256];
+        // struct xdp_md: data_end and ingress_ifindex are its second and fourth words; struct __sk_buff: ifindex is the
+        // eleventh of 48.
+        let context = match hook {
+            Hook::Xdp => words(&[(1, u32::try_from(frame.len())?), (3, ifindex)], 6),
+            Hook::Ingress | Hook::Egress => words(&[(10, ifindex)], 48),
+        };
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let name = name(hook, self.veth);
+        let program = self.ebpf.program(name).context("loaded with the others")?;
+        let result = match hook {
+            Hook::Xdp => TryInto::<&Xdp>::try_into(program)?.test_run(options),
+            Hook::Ingress | Hook::Egress => TryInto::<&SchedClassifier>::try_into(program)?.test_run(options),
+        };
+        let result = result.with_context(|| format!("the kernel does not run `{name}` for a question"))?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+
+    /// Puts something into a table of its own.
+    ///
+    /// # Errors
+    /// If the table belongs to the datapath, or does not take it.
+    pub fn insert<K: Pod, V: Pod>(&mut self, map: &MapSpec, key: &K, value: &V) -> anyhow::Result<()> {
+        ensure!(!SHARED.contains(map), "the map `{}` belongs to the datapath", map.name);
+        let map = self.ebpf.map_mut(map.name).with_context(|| format!("there is no map `{}`", map.name))?;
+        let mut map: HashMap<_, K, V> = HashMap::try_from(map)?;
+        map.insert(key, value, 0)?;
+        Ok(())
+    }
+
+    /// Looks something up, in a table of its own or of the datapath.
+    pub fn get<K: Pod, V: Pod>(&self, map: &MapSpec, key: &K) -> Option<V> {
+        let map: HashMap<_, K, V> = HashMap::try_from(self.ebpf.map(map.name)?).ok()?;
+        map.get(key, 0).ok()
+    }
+
+    /// What its programs have counted.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn counted(&self) -> anyhow::Result<Vec<Reason>> {
+        let map: Option<&Map> = self.ebpf.map(spec::COUNTERS.name);
+        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map.context("there is no map `COUNTERS`")?)?;
+        let mut counted = Vec::new();
+        for reason in Reason::ALL {
+            if counters.get(&u32::from(*reason as u8), 0)?.iter().any(|count| *count > 0) {
+                counted.push(*reason);
+            }
+        }
+        Ok(counted)
+    }
+}
+
+const fn name(hook: Hook, veth: bool) -> &'static str {
+    match hook {
+        Hook::Xdp if veth => program::XDP_VETH,
+        Hook::Xdp => program::XDP,
+        Hook::Ingress => program::TC_INGRESS,
+        Hook::Egress => program::TC_EGRESS,
+    }
+}
+
+/// A context of `len` words that are zero but for some.
+fn words(set: &[(usize, u32)], len: usize) -> Vec<u8> {
+    let value = |at| set.iter().find(|(index, _)| *index == at).map_or(0, |(_, value)| *value);
+    (0..len).flat_map(|at| value(at).to_ne_bytes()).collect()
+}
