@@ -5,6 +5,7 @@
 
 pub mod dice;
 mod frames;
+pub mod fuzz;
 mod shrink;
 mod story;
 mod talk;

@@ -329,7 +329,7 @@ impl Story {
 
 /// Whether the kernel refuses to run tc programs on a frame: it wants whole IP headers (since 6.18), or anything at all behind
 /// the Ethernet header.
-fn is_refused(frame: &[u8]) -> bool {
+pub(super) fn is_refused(frame: &[u8]) -> bool {
     let least = match frame.get(12..14) {
         Some([0x08, 0x00]) => 34,
         Some([0x86, 0xdd]) => 54,
