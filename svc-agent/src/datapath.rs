@@ -27,9 +27,15 @@ pub mod program {
     pub const SWEEP: &str = "svc_sweep";
     /// The programs of the pipeline's stages, by the array that they belong in.
     pub const STAGES: [(MapSpec, [&str; Stage::ALL.len()]); 3] = [
-        (spec::STAGES_XDP, ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big"]),
-        (spec::STAGES_INGRESS, ["svc_ingress_rare", "svc_ingress_icmp", "svc_ingress_reject", "svc_ingress_too_big"]),
-        (spec::STAGES_EGRESS, ["svc_egress_rare", "svc_egress_icmp", "svc_egress_reject", "svc_egress_too_big"]),
+        (spec::STAGES_XDP, ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big", "svc_xdp_decap"]),
+        (
+            spec::STAGES_INGRESS,
+            ["svc_ingress_rare", "svc_ingress_icmp", "svc_ingress_reject", "svc_ingress_too_big", "svc_ingress_decap"],
+        ),
+        (
+            spec::STAGES_EGRESS,
+            ["svc_egress_rare", "svc_egress_icmp", "svc_egress_reject", "svc_egress_too_big", "svc_egress_decap"],
+        ),
     ];
     /// The program of a socket hook.
     pub const fn of_sockets(hook: SocketHook) -> &'static str {

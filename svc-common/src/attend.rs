@@ -37,7 +37,7 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
     scratch: &mut Scratch<F::Addr>,
     table: Table,
 ) -> Attended {
-    let Scratch { parsed, config, now, flow, partner, partner_key, .. } = scratch;
+    let Scratch { parsed, config, now, chosen, flow, partner, partner_key } = scratch;
     let key = &parsed.tuple;
     let own = pkt.ifindex();
     match env.lookup_flow(table, key) {
@@ -45,10 +45,15 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         None => return Attended::Decide,
     }
     let reverse = flow.flags & flow_flags::REVERSE != 0;
+    let tunnel = flow.flags & flow_flags::ENCAP != 0;
     *partner_key = flow::partner_key(flow, key.proto);
 
     if !reverse {
-        let finished = parsed.is_syn() && flow::is_finished(flow.state);
+        // Of a connection whose answers go another way, one half is seen.
+        let ended = flow::is_finished(flow.state) || (tunnel && flow.state & flow_state::FIN != 0);
+        let finished = parsed.is_syn() && ended;
+        // What another node sends to a backend here is never sent on.
+        let finished = finished || (tunnel && *chosen != 0);
         // TCP to a backend that went away runs until it ends; anything else, and a new connection, moves (B26, B61).
         let movable = key.proto != proto::TCP || parsed.is_syn();
         let stale = flow.epoch != config.epoch;
@@ -60,7 +65,9 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         }
     }
 
-    if flow.flags & flow_flags::FORWARD != 0 {
+    // A flow without a partner gets here with each packet, and need not ask for the way each time.
+    let fresh = tunnel && flow.epoch == config.epoch && flow.seen_s == *now;
+    if flow.flags & flow_flags::FORWARD != 0 && !fresh {
         let route = env.route(&flow.src, &flow.dst, key.proto, own);
         let Route::Via(hop) = route else {
             if matches!(P::HOOK, Hook::Xdp) {
@@ -68,16 +75,16 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
             }
             return Attended::Drop(Reason::NoNextHop);
         };
-        flow::set_next_hop(flow, route, env.lookup_device(hop.ifindex), own);
+        flow::set_next_hop::<F>(flow, route, env.lookup_device(hop.ifindex), own);
         if hop.is_resolved() {
             flow.epoch = config.epoch;
         }
-        if matches!(P::HOOK, Hook::Xdp) && !is_sendable::<P, F>(pkt, flow, parsed, own) {
-            // tc has other means, and does the rest of this.
-            return Attended::Pass;
-        }
     } else {
         flow.epoch = config.epoch;
+    }
+    if matches!(P::HOOK, Hook::Xdp) && !is_sendable::<P, F>(pkt, flow, parsed, own) {
+        // tc has other means, and does the rest of this.
+        return Attended::Pass;
     }
 
     let (seen, mut peer_seen) = flow::observed(parsed.tcp_flags);
@@ -90,6 +97,12 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
     flow.seen_s = *now;
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
+    if tunnel {
+        if let Some(stored) = env.lookup_flow(table, key) {
+            *stored = *flow;
+        }
+        return Attended::Replay;
+    }
     let half_open = matches!(table, Table::Embryo);
     if half_open && reverse {
         peer_seen |= flow_state::REPLIED;

@@ -8,8 +8,9 @@ use crate::{
     flow,
     maps::{
         Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, event_kind,
-        flow_flags, frontend_flags,
+        flow_flags, flow_state, frontend_flags,
     },
+    net::Be16,
     packet::{Hook, Packet},
     reason::Reason,
     snat,
@@ -62,6 +63,8 @@ enum Path {
     Forward,
     /// Our programs send it; it gets an address of this node.
     SourceNat,
+    /// Our programs send it as it is, inside of a packet of this node's to the backend, whose node answers itself.
+    Tunnel,
 }
 
 /// Where a new connection comes from and where it goes, as far as the path depends on it.
@@ -72,13 +75,16 @@ struct Ends {
     external: bool,
     /// Whether our programs may forward both of its directions.
     fast: bool,
+    /// Whether the backend's node may answer itself.
+    dsr: bool,
 }
 
 /// Decides how the connection is forwarded.
 ///
 /// The source has to be translated for clients outside whose backend is not on this node, so that the answer comes back
 /// here (B28), and for a pod that reaches itself (B32). If so, the flow gets the address that the node itself would use
-/// there. Every other connection is forwarded past the stack where that is known to work for both directions: what comes
+/// there. With direct server return the packets of clients outside go to the backend's node inside of others, which have
+/// that address. Every other connection is forwarded past the stack where that is known to work for both directions: what comes
 /// in through a device with [`device_flags::FAST`] is answered through one. Where our programs forward, the flow gets the
 /// next hop.
 #[inline(always)]
@@ -86,7 +92,7 @@ fn path<F: Family, E: Env<F>>(
     env: &mut E,
     flow: &mut Flow<F::Addr>,
     key: &Tuple<F::Addr>,
-    Ends { own, external, fast }: Ends,
+    Ends { own, external, fast, dsr }: Ends,
 ) -> Result<Path, Reason> {
     let hairpin = flow.dst == key.src;
     if !external && !hairpin && !fast {
@@ -103,14 +109,15 @@ fn path<F: Family, E: Env<F>>(
             return Ok(Path::Stack);
         }
         flow.flags |= flow_flags::FORWARD;
-        flow::set_next_hop(flow, route, egress, own);
+        flow::set_next_hop::<F>(flow, route, egress, own);
         return Ok(Path::Forward);
     }
     if class == device_class::OTHER && (!hairpin || egress.is_none()) {
         return Err(Reason::UnmanagedDevice);
     }
-    flow.flags |= flow_flags::FORWARD;
-    flow::set_next_hop(flow, route, egress, own);
+    let tunnel = dsr && !hairpin;
+    flow.flags |= flow_flags::FORWARD | if tunnel { flow_flags::ENCAP } else { 0 };
+    flow::set_next_hop::<F>(flow, route, egress, own);
     // The device may have several addresses, of which the next hop can answer some, or none of its own.
     let mut source = env.source();
     if source == F::Addr::default()
@@ -122,6 +129,13 @@ fn path<F: Family, E: Env<F>>(
         return Err(Reason::NoSourceAddress);
     }
     flow::set_source_address::<F>(flow, key, source);
+    if tunnel {
+        // What leads to no partner, as no packet has port zero.
+        flow.sport = Be16::default();
+        // Its answers are not seen here, but it may last as long as any.
+        flow.state = flow_state::REPLIED | flow_state::ESTABLISHED;
+        return Ok(Path::Tunnel);
+    }
     Ok(Path::SourceNat)
 }
 
@@ -134,7 +148,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     if matches!(P::HOOK, Hook::Egress) {
         return stray::<F, E>(env, &scratch.parsed.tuple.dst);
     }
-    let Scratch { parsed, config, now, flow, .. } = scratch;
+    let Scratch { parsed, config, now, chosen, flow, .. } = scratch;
     let key = &parsed.tuple;
     let own = pkt.ifindex();
     // The address first: what is not ours costs one look-up.
@@ -170,18 +184,19 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         return Decision::Drop(Reason::SourceRange);
     }
     let selection = if external { frontend.external } else { frontend.internal };
-    let id = match choose::<F, E>(env, selection, hash) {
-        Ok(fresh) if frontend.flags & frontend_flags::AFFINITY != 0 => {
+    let forced = *chosen;
+    let id = match if forced == 0 { choose::<F, E>(env, selection, hash) } else { Ok(forced) } {
+        Ok(fresh) if forced == 0 && frontend.flags & frontend_flags::AFFINITY != 0 => {
             affinity::choose::<F, E>(env, &key.src, &Sticky::new(&frontend, external), fresh, *now)
         }
         Ok(id) => id,
         Err(Reason::NoEndpoint) => return Decision::Reject(Reason::NoEndpoint),
         Err(reason) => return Decision::Drop(reason),
     };
-    let in_cluster = match env.lookup_backend(id) {
+    let backend_state = match env.lookup_backend(id) {
         Some(backend) if backend.service == service => {
             flow::init::<F>(flow, key, (&key.src, key.sport), (&backend.addr, backend.port), 0);
-            backend.flags & backend_flags::IN_CLUSTER != 0
+            backend.flags
         }
         _ => return Decision::Drop(Reason::BackendGone),
     };
@@ -191,8 +206,9 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     flow.packets = 1;
     flow.bytes = u64::from(parsed.len_bytes);
     flow.epoch = config.epoch;
-    let fast = in_cluster && own_flags & device_flags::FAST != 0;
-    let path = match path::<F, E>(env, flow, key, Ends { own, external, fast }) {
+    let fast = backend_state & backend_flags::IN_CLUSTER != 0 && own_flags & device_flags::FAST != 0;
+    let dsr = frontend.flags & frontend_flags::DSR != 0 && forced == 0 && backend_state & backend_flags::LOCAL == 0;
+    let path = match path::<F, E>(env, flow, key, Ends { own, external, fast, dsr }) {
         Ok(path) => path,
         Err(reason) => return Decision::Drop(reason),
     };
@@ -204,7 +220,11 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         // What XDP cannot send is decided at tc.
         return Decision::Pass;
     }
-    let has_port = path != Path::SourceNat && keep_port::<F, E>(env, scratch);
+    if path == Path::Tunnel {
+        // For whoever loses a race.
+        scratch.partner_key = flow::partner_key(&scratch.flow, scratch.parsed.tuple.proto);
+    }
+    let has_port = path == Path::Tunnel || (path != Path::SourceNat && keep_port::<F, E>(env, scratch));
     if !has_port && let Err(reason) = snat::search::<F, E>(env, scratch, hash) {
         return Decision::Drop(reason);
     }
@@ -286,10 +306,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        family::{V4, V6},
-        net::Be16,
-    };
+    use crate::family::{V4, V6};
 
     const CONNECTIONS: u16 = 600;
 

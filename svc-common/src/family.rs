@@ -3,13 +3,13 @@
 use crate::{
     csum,
     icmp::{Icmp, Icmpv6, Messages},
-    maps::Cidr,
+    maps::{Cidr, Tuple},
     net::{Be16, proto},
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
     reason::Reason,
     stage::rare::{Piece, extension},
-    wire::{ETH_LEN, Header, Ipv4Header, Ipv6Header, ipv6_next},
+    wire::{ETH_LEN, Header, Ipv4Header, Ipv6Header, Ports, ipv6_next},
 };
 
 mod sealed {
@@ -33,6 +33,10 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     const REASSEMBLY_S: u32;
     /// Whether a datagram whose pieces overlap is void (RFC 5722). IPv4's identifications come again too soon to tell.
     const REFUSES_OVERLAPS: bool;
+    /// IANA protocol number of a packet of the family inside of one of the same family.
+    const TUNNEL: u8;
+    /// Bytes of an IP header without options or extensions.
+    const HEADER: usize;
     /// The loopback network's test is the family's own.
     fn is_loopback(addr: &Self::Addr) -> bool;
 
@@ -62,6 +66,19 @@ pub trait Family: sealed::Sealed + Copy + 'static {
         addr_delta: u16,
         forward: bool,
     ) -> Result<(), Reason>;
+
+    /// Takes one off the TTL of a packet of `len_bytes` bytes that begins after a gap of [`Family::HEADER`] bytes, and
+    /// fills the gap with a header that carries it from `src` to `dst`.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before the headers do.
+    fn encapsulate<P: Packet>(pkt: &mut P, src: &Self::Addr, dst: &Self::Addr, len_bytes: u32) -> Result<(), Reason>;
+
+    /// Reads the tuple of a whole TCP or UDP packet whose IP header begins at `offset`, at most 0x7f.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if it is anything else.
+    fn inner_tuple<P: Packet>(pkt: &mut P, offset: usize, tuple: &mut Tuple<Self::Addr>) -> Result<(), Reason>;
 
     /// The sum of the address's 16-bit words, unfolded.
     fn sum(addr: &Self::Addr) -> u32;
@@ -95,6 +112,26 @@ macro_rules! address_pair {
 
 address_pair!(Ipv4Pair, 4, 4);
 address_pair!(Ipv6Pair, 16, 8);
+
+/// TTL of the headers that carry packets to other nodes.
+const TUNNEL_TTL: u8 = 64;
+/// The flag of an IPv4 header.
+const DO_NOT_FRAGMENT: u16 = 0x4000;
+
+/// Completes the tuple of a packet inside of another one with what its transport header at `offset` says.
+#[inline(always)]
+fn inner_ports<A: Copy>(
+    pkt: &mut impl Packet,
+    transport: u8,
+    offset: usize,
+    tuple: &mut Tuple<A>,
+) -> Result<(), Reason> {
+    if transport != proto::TCP && transport != proto::UDP {
+        return Err(Reason::Malformed);
+    }
+    tuple.set_ports_and_proto(*pkt.header_mut::<Ports>(offset)?, transport);
+    Ok(())
+}
 
 /// One round of a multiplicative hash.
 #[inline(always)]
@@ -152,6 +189,8 @@ impl Family for V4 {
     type Messages = Icmp;
     const REASSEMBLY_S: u32 = 30;
     const REFUSES_OVERLAPS: bool = false;
+    const TUNNEL: u8 = proto::IPIP;
+    const HEADER: usize = size_of::<Ipv4Header>();
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 4]) -> bool {
@@ -187,6 +226,46 @@ impl Family for V4 {
         }
         ip.checksum = csum::apply(ip.checksum, delta);
         pkt.set_addresses(ETH_LEN + 12, &Ipv4Pair { src: *src, dst: *dst })
+    }
+
+    #[inline(always)]
+    fn encapsulate<P: Packet>(pkt: &mut P, src: &[u8; 4], dst: &[u8; 4], len_bytes: u32) -> Result<(), Reason> {
+        let inner = pkt.header_mut::<Ipv4Header>(ETH_LEN + Self::HEADER)?;
+        inner.ttl = inner.ttl.wrapping_sub(1);
+        inner.checksum = csum::apply(inner.checksum, csum::TTL_DELTA);
+        let tos = inner.tos;
+        let outer = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
+        *outer = Ipv4Header {
+            version_ihl: 0x45,
+            tos,
+            // An aggregate of more than 64 KiB has no length in its header.
+            total_len: Be16::from_host(u16::try_from(len_bytes + Self::HEADER as u32).unwrap_or(0)),
+            // Packets that are never cut need no identification (RFC 6864).
+            id: Be16::default(),
+            fragment: Be16::from_host(DO_NOT_FRAGMENT),
+            ttl: TUNNEL_TTL,
+            proto: Self::TUNNEL,
+            checksum: Be16::default(),
+            src: *src,
+            dst: *dst,
+        };
+        let words =
+            [Be16([outer.version_ihl, outer.tos]), outer.total_len, outer.fragment, Be16([outer.ttl, outer.proto])];
+        let sum = words.iter().map(|word| u32::from(word.raw())).sum::<u32>() + Self::sum(src) + Self::sum(dst);
+        outer.checksum = Be16::from_raw(!csum::fold(sum));
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn inner_tuple<P: Packet>(pkt: &mut P, offset: usize, tuple: &mut Tuple<[u8; 4]>) -> Result<(), Reason> {
+        let ip = pkt.header_mut::<Ipv4Header>(offset & 0x7f)?;
+        let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
+        if ip.version_ihl >> 4 != 4 || header_len < Self::HEADER || ip.fragment_bits() != 0 {
+            return Err(Reason::Malformed);
+        }
+        (tuple.src, tuple.dst) = (ip.src, ip.dst);
+        let transport = ip.proto;
+        inner_ports(pkt, transport, (offset & 0x7f) + header_len, tuple)
     }
 
     #[inline(always)]
@@ -254,6 +333,8 @@ impl Family for V6 {
     type Messages = Icmpv6;
     const REASSEMBLY_S: u32 = 60;
     const REFUSES_OVERLAPS: bool = true;
+    const TUNNEL: u8 = proto::IPV6;
+    const HEADER: usize = size_of::<Ipv6Header>();
 
     #[inline(always)]
     fn is_loopback(addr: &[u8; 16]) -> bool {
@@ -292,6 +373,33 @@ impl Family for V6 {
             ip.hop_limit = ip.hop_limit.wrapping_sub(1);
         }
         pkt.set_addresses(ETH_LEN + 8, &Ipv6Pair { src: *src, dst: *dst })
+    }
+
+    #[inline(always)]
+    fn encapsulate<P: Packet>(pkt: &mut P, src: &[u8; 16], dst: &[u8; 16], len_bytes: u32) -> Result<(), Reason> {
+        let inner = pkt.header_mut::<Ipv6Header>(ETH_LEN + Self::HEADER)?;
+        inner.hop_limit = inner.hop_limit.wrapping_sub(1);
+        let version_class_flow = inner.version_class_flow;
+        *pkt.header_mut(ETH_LEN)? = Ipv6Header {
+            version_class_flow,
+            payload_len: Be16::from_host(u16::try_from(len_bytes).unwrap_or(0)),
+            next_header: Self::TUNNEL,
+            hop_limit: TUNNEL_TTL,
+            src: *src,
+            dst: *dst,
+        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn inner_tuple<P: Packet>(pkt: &mut P, offset: usize, tuple: &mut Tuple<[u8; 16]>) -> Result<(), Reason> {
+        let ip = pkt.header_mut::<Ipv6Header>(offset & 0x7f)?;
+        if ip.version_class_flow[0] >> 4 != 6 {
+            return Err(Reason::Malformed);
+        }
+        (tuple.src, tuple.dst) = (ip.src, ip.dst);
+        let transport = ip.next_header;
+        inner_ports(pkt, transport, (offset & 0x7f) + Self::HEADER, tuple)
     }
 
     #[inline(always)]

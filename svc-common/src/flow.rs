@@ -38,7 +38,7 @@ pub fn init<F: Family>(
     flow.epoch = 0;
     flow.packets = 0;
     flow.bytes = 0;
-    set_next_hop(flow, Route::Stack, None, 0);
+    set_next_hop::<F>(flow, Route::Stack, None, 0);
 }
 
 /// Gives a flow with key `key` another new source port.
@@ -126,7 +126,7 @@ pub const fn observed(tcp_flags: u8) -> (u8, u8) {
 /// Puts a route into a flow; `egress` is its device, `own` the one that the packet came in through. Without a route
 /// the flow keeps no next hop.
 #[inline(always)]
-pub fn set_next_hop<A>(flow: &mut Flow<A>, route: Route, egress: Option<&Device>, own: u32) {
+pub fn set_next_hop<F: Family>(flow: &mut Flow<F::Addr>, route: Route, egress: Option<&Device>, own: u32) {
     let hop = match route {
         Route::Via(hop) => hop,
         Route::Stack => NextHop::default(),
@@ -147,9 +147,14 @@ pub fn set_next_hop<A>(flow: &mut Flow<A>, route: Route, egress: Option<&Device>
         if hop.ifindex == own || egress.flags & device_flags::XDP_TARGET != 0 {
             flow.flags |= flow_flags::HOP_XDP;
         }
-        if hop.is_resolved() && egress.class == device_class::WORKLOAD && egress.flags & device_flags::FAST != 0 {
+        let fast = egress.class == device_class::WORKLOAD && egress.flags & device_flags::FAST != 0;
+        if hop.is_resolved() && fast && flow.flags & flow_flags::ENCAP == 0 {
             flow.flags |= flow_flags::HOP_PEER;
         }
+    }
+    if flow.flags & flow_flags::ENCAP != 0 {
+        // What fits inside of the header.
+        flow.mtu = flow.mtu.saturating_sub(F::HEADER as u16);
     }
 }
 

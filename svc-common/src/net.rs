@@ -65,10 +65,14 @@ impl core::fmt::Display for Mac {
 pub mod proto {
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
+    /// IPv4 inside of IPv4 (RFC 2003).
+    pub const IPIP: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 inside of IPv6 (RFC 2473).
+    pub const IPV6: u8 = 41;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
     /// SCTP.

@@ -68,7 +68,8 @@ impl Packed {
                 0 => Stage::Rare,
                 1 => Stage::Icmp,
                 2 => Stage::Reject,
-                _ => Stage::TooBig,
+                3 => Stage::TooBig,
+                _ => Stage::Decap,
             }),
             _ => Outcome::Pass,
         }

@@ -88,6 +88,23 @@ pub trait Packet {
     /// [`Reason::Malformed`] if there is no room; the frame is as before.
     fn open_gap(&mut self, bytes: usize) -> Result<(), Reason>;
 
+    /// [`Packet::open_gap`] for the header of a packet that carries this one: an aggregate stays one, whose segments get it,
+    /// too.
+    ///
+    /// # Errors
+    /// As [`Packet::open_gap`].
+    fn open_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
+        self.open_gap(bytes)
+    }
+
+    /// The reverse of [`Packet::open_tunnel`].
+    ///
+    /// # Errors
+    /// As [`Packet::close_gap`].
+    fn close_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
+        self.close_gap(bytes)
+    }
+
     /// Takes `bytes` bytes behind the Ethernet header away.
     ///
     /// # Errors

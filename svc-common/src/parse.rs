@@ -50,6 +50,8 @@ pub enum Unparsed {
     ExtensionHeader,
     /// The family's ICMP.
     Icmp,
+    /// A packet of the family inside of this one.
+    Tunnel,
     /// Another transport protocol.
     Protocol,
 }
@@ -62,6 +64,7 @@ impl Unparsed {
             Self::Malformed => None,
             Self::Fragment | Self::ExtensionHeader | Self::Protocol => Some(Stage::Rare),
             Self::Icmp => Some(Stage::Icmp),
+            Self::Tunnel => Some(Stage::Decap),
         }
     }
 
@@ -72,7 +75,7 @@ impl Unparsed {
             Self::Malformed => Reason::Malformed,
             Self::Fragment => Reason::Fragment,
             Self::ExtensionHeader => Reason::ExtensionHeader,
-            Self::Icmp | Self::Protocol => Reason::UnknownProtocol,
+            Self::Icmp | Self::Tunnel | Self::Protocol => Reason::UnknownProtocol,
         }
     }
 }
@@ -126,7 +129,13 @@ pub fn transport<F: Family>(
         parsed.tcp_flags = 0;
         parsed.checksum = udp.checksum;
     } else {
-        return Err(if proto == F::ICMP { Unparsed::Icmp } else { Unparsed::Protocol });
+        return Err(if proto == F::ICMP {
+            Unparsed::Icmp
+        } else if proto == F::TUNNEL {
+            Unparsed::Tunnel
+        } else {
+            Unparsed::Protocol
+        });
     }
     parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
     Ok(())

@@ -11,7 +11,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::{self, Parsed},
     reason::Reason,
-    rewrite::rewrite,
+    rewrite::{encapsulate, rewrite},
     stage::Stage,
 };
 
@@ -20,6 +20,12 @@ use crate::{
 /// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05).
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
+    run_to::<F, P, E, PARTIAL>(pkt, env, 0)
+}
+
+/// The same; if the packet opens a connection, its backend is `chosen`, unless that is zero.
+#[inline(always)]
+pub fn run_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E, chosen: u32) -> Packed {
     let mut parsed = Parsed::default();
     if let Err(unparsed) = parse::parse::<F>(pkt, &mut parsed) {
         if let Some(stage) = unparsed.stage() {
@@ -31,7 +37,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, en
         }
         return Packed::PASS;
     }
-    process::<F, P, E, PARTIAL>(pkt, env, &parsed)
+    process_to::<F, P, E, PARTIAL, false>(pkt, env, &parsed, chosen)
 }
 
 /// The stages do not know partial checksums; where they may be, such packets are tc's.
@@ -56,6 +62,16 @@ pub fn process_as<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RA
     pkt: &mut P,
     env: &mut E,
     parsed: &Parsed<F::Addr>,
+) -> Packed {
+    process_to::<F, P, E, PARTIAL, RARE>(pkt, env, parsed, 0)
+}
+
+#[inline(always)]
+fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: bool>(
+    pkt: &mut P,
+    env: &mut E,
+    parsed: &Parsed<F::Addr>,
+    chosen: u32,
 ) -> Packed {
     if PARTIAL && parse::is_partial::<F>(parsed) {
         env.count(Reason::PartialChecksum);
@@ -96,6 +112,7 @@ pub fn process_as<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RA
     scratch.parsed = *parsed;
     scratch.now = now;
     scratch.config = env.config();
+    scratch.chosen = chosen;
     let attended = match found {
         Some(table) => attend::<F, P, E>(pkt, env, &mut scratch, table),
         None => Attended::Decide,
@@ -123,6 +140,14 @@ pub fn process_as<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RA
     }
     if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
         return to_stage::<PARTIAL>(Stage::TooBig);
+    }
+    if flow.flags & flow_flags::ENCAP != 0 {
+        if PARTIAL {
+            return Packed::PASS;
+        }
+        env.count_service(flow.service, false, parsed.len_bytes);
+        let sent = encapsulate::<F, P>(pkt, parsed, flow);
+        return sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason));
     }
     let sent = send::<P, F, RARE>(pkt, parsed, flow);
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);

@@ -95,6 +95,10 @@ reasons! {
     /// Dropped: a first fragment for a VIP that ends before its transport header does, or one that contradicts another
     /// first fragment (RFC 5722); and the rest of such datagrams.
     FragmentRefused = 31, "fragment_refused";
+    /// Dropped: there is no room for the header that would carry the packet to the backend's node.
+    NoRoomForTunnel = 32, "no_room_for_tunnel";
+    /// Passed: a packet inside of another one to this node that is for none of the backends here.
+    ForeignTunnel = 33, "foreign_tunnel";
 }
 
 impl Reason {

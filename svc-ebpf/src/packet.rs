@@ -4,7 +4,8 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::{
-        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
+        BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
     },
     helpers::{
         bpf_clone_redirect, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
@@ -18,7 +19,7 @@ use svc_common::{
     net::{Be16, Mac},
     packet::{Hook, L4Patch, Packet},
     reason::Reason,
-    wire::{EthHeader, Header},
+    wire::{EthHeader, Header, Ipv4Header},
 };
 
 /// A header at `start + offset` if it ends before `end`.
@@ -178,9 +179,10 @@ impl<const EGRESS: bool> Tc<EGRESS> {
     }
 
     #[inline(always)]
-    fn adjust_room(&self, bytes: i32) -> Result<(), Reason> {
+    fn adjust_room(&self, bytes: i32, flags: u32) -> Result<(), Reason> {
         // SAFETY: the context is valid.
-        let result = unsafe { bpf_skb_adjust_room(self.skb(), bytes, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0) };
+        let result =
+            unsafe { bpf_skb_adjust_room(self.skb(), bytes, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, u64::from(flags)) };
         if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
     }
 
@@ -278,12 +280,25 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
 
     #[inline(always)]
     fn open_gap(&mut self, bytes: usize) -> Result<(), Reason> {
-        self.adjust_room(bytes as i32)
+        self.adjust_room(bytes as i32, 0)
     }
 
     #[inline(always)]
     fn close_gap(&mut self, bytes: usize) -> Result<(), Reason> {
-        self.adjust_room(-(bytes as i32))
+        self.adjust_room(-(bytes as i32), 0)
+    }
+
+    #[inline(always)]
+    fn open_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
+        // The segments' size stays as the sender made it: whoever calls has seen that the header fits, too.
+        let v4 = bytes == size_of::<Ipv4Header>();
+        let family = if v4 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
+        self.adjust_room(bytes as i32, BPF_F_ADJ_ROOM_FIXED_GSO | family)
+    }
+
+    #[inline(always)]
+    fn close_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
+        self.adjust_room(-(bytes as i32), BPF_F_ADJ_ROOM_FIXED_GSO)
     }
 
     #[inline(always)]

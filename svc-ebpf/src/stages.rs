@@ -50,7 +50,7 @@ fn tail_call(programs: &ProgramArray, ctx: &impl EbpfContext, stage: Stage) {
             }
         };
     }
-    constant_index!(Rare, Icmp, Reject, TooBig);
+    constant_index!(Rare, Icmp, Reject, TooBig, Decap);
 }
 
 /// What a program does with a packet of either family.
@@ -117,4 +117,5 @@ stages! {
     Icmp: svc_xdp_icmp, svc_ingress_icmp, svc_egress_icmp;
     Reject: svc_xdp_reject, svc_ingress_reject, svc_egress_reject;
     TooBig: svc_xdp_too_big, svc_ingress_too_big, svc_egress_too_big;
+    Decap: svc_xdp_decap, svc_ingress_decap, svc_egress_decap;
 }

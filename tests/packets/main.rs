@@ -6,6 +6,7 @@
 mod affinity;
 mod connection;
 mod dnat;
+mod dsr;
 mod extension;
 mod forward;
 mod fragment;

@@ -250,6 +250,37 @@ impl Frame {
     }
 }
 
+/// The IP packet of a frame inside of another one from `src` to `dst`, as a tunnel between nodes carries it.
+pub fn inside(frame: &[u8], src: &str, dst: &str) -> Vec<u8> {
+    let (ethernet, packet) = frame.split_at(14);
+    let mut bytes = ethernet.to_vec();
+    match (src.parse().unwrap(), dst.parse().unwrap()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let (inner, _) = Ipv4Header::from_slice(packet).unwrap();
+            let mut outer =
+                Ipv4Header::new(packet.len() as u16, 64, IpNumber::IPV4, src.octets(), dst.octets()).unwrap();
+            (outer.dscp, outer.ecn, outer.dont_fragment) = (inner.dscp, inner.ecn, true);
+            outer.header_checksum = outer.calc_header_checksum();
+            outer.write(&mut bytes).unwrap();
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let (inner, _) = Ipv6Header::from_slice(packet).unwrap();
+            let outer = Ipv6Header {
+                payload_length: packet.len() as u16,
+                next_header: IpNumber::IPV6,
+                hop_limit: 64,
+                source: src.octets(),
+                destination: dst.octets(),
+                ..inner
+            };
+            outer.write(&mut bytes).unwrap();
+        }
+        _ => panic!("one tunnel has one family"),
+    }
+    bytes.extend_from_slice(packet);
+    bytes
+}
+
 /// Asserts that two frames are the same, and shows where they differ.
 #[track_caller]
 pub fn assert_frames_eq(found: &[u8], expected: &[u8]) {

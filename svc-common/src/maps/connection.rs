@@ -122,6 +122,9 @@ pub mod flow_flags {
     pub const HOP_XDP: u8 = 1 << 4;
     /// `ifindex` is the host end of a pod's device: packets go straight to the pod's end. Implies `HOP_RESOLVED`.
     pub const HOP_PEER: u8 = 1 << 5;
+    /// Direct server return: packets go to the backend's node as they are, but for the TTL, inside of a header from `src`
+    /// to `dst`. The flow has no partner, as the answers do not come this way, and stays in the half-open table.
+    pub const ENCAP: u8 = 1 << 6;
 }
 
 /// Bits of [`Flow::state`]: what has been seen.
@@ -149,8 +152,8 @@ pub struct Scratch<A> {
     pub config: Config,
     /// The time.
     pub now: Clock,
-    /// Always zero.
-    pub pad: u32,
+    /// The backend that a new connection has to go to; zero leaves it to the selection.
+    pub chosen: u32,
     /// The packet's flow.
     pub flow: Flow<A>,
     /// Its partner.

@@ -66,6 +66,8 @@ pub mod frontend_flags {
     /// Where the generation of the service's affinity begins, 8 bits: it changes when affinity is switched off, so that
     /// nothing of before counts when it is switched on again (B53).
     pub const GENERATION_SHIFT: u32 = 24;
+    /// Direct server return: clients outside are answered by the backend's node itself.
+    pub const DSR: u32 = 1 << 7;
     /// In the row of an address: all of it belongs to services, as no process of this node can listen there. So a port
     /// without a frontend is refused (B66) and an echo request answered (B43). Not set for addresses of the node.
     pub const VIP: u32 = 1 << 4;

@@ -4,6 +4,7 @@
 //! A stage finds the packet as it came and reads it afresh.
 
 mod answer;
+mod decap;
 mod icmp;
 pub mod rare;
 mod reject;
@@ -23,11 +24,13 @@ pub enum Stage {
     Reject = 2,
     /// A packet of ours that does not fit through the next hop's device (B41).
     TooBig = 3,
+    /// A packet inside of another one, which another node may have sent for a backend here.
+    Decap = 4,
 }
 
 impl Stage {
     /// Every stage, by index.
-    pub const ALL: [Self; 4] = [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig];
+    pub const ALL: [Self; 5] = [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig, Self::Decap];
 }
 
 /// Runs one stage, known when the program is built.
@@ -38,5 +41,6 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut
         Stage::Icmp => icmp::run::<F, P, E>(pkt, env),
         Stage::Reject => reject::run::<F, P, E>(pkt, env),
         Stage::TooBig => too_big::run::<F, P, E>(pkt, env),
+        Stage::Decap => decap::run::<F, P, E>(pkt, env),
     }
 }

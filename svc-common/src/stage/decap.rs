@@ -1,0 +1,97 @@
+//! Packets inside of others: what another node sends for a backend here (direct server return).
+//!
+//! Anybody can send such packets. Only those are unpacked that the client could have sent to this node as they are: to a
+//! frontend of ours with direct server return whose backend here is the outer destination, or of a connection that is
+//! recorded. All others pass untouched.
+
+use crate::{
+    decide,
+    env::{Env, Table},
+    family::Family,
+    maps::{FrontendKey, Tuple, backend_flags, flow_flags, frontend_flags},
+    outcome::Packed,
+    packet::{Hook, Packet},
+    parse::{self, Parsed, Unparsed},
+    pipeline,
+    reason::Reason,
+    wire::ETH_LEN,
+};
+
+/// Slots that are looked at for a backend with the outer destination's address, if the selection names another one: the
+/// tables of two nodes differ for the moment that a change takes.
+const PROBES: u32 = 32;
+/// 2^32 divided by the golden ratio: its multiples lie evenly.
+const STRIDE: u32 = 0x9e37_79b9;
+
+/// Runs the stage.
+#[inline(always)]
+pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
+    if !matches!(P::HOOK, Hook::Ingress) {
+        return Packed::PASS;
+    }
+    let mut outer = Parsed::default();
+    if parse::parse::<F>(pkt, &mut outer) != Err(Unparsed::Tunnel) {
+        return Packed::PASS;
+    }
+    let mut tuple = Tuple::default();
+    let owner = match F::inner_tuple(pkt, outer.l4 as usize, &mut tuple) {
+        Ok(()) => owner::<F, E>(env, &tuple, &outer.tuple.dst),
+        Err(_) => FOREIGN,
+    };
+    if owner == FOREIGN {
+        env.count(Reason::ForeignTunnel);
+        return Packed::PASS;
+    }
+    if pkt.close_tunnel(outer.l4 as usize - ETH_LEN).is_err() {
+        env.count(Reason::NoRoomForTunnel);
+        return Packed::drop(Reason::NoRoomForTunnel);
+    }
+    pipeline::run_to::<F, P, E, false>(pkt, env, if owner == RECORDED { 0 } else { owner })
+}
+
+/// Not for us.
+const FOREIGN: u32 = 0;
+/// Of a connection that has its backend.
+const RECORDED: u32 = u32::MAX;
+
+/// Whose a packet with this tuple is that was sent to `backend`: [`FOREIGN`], [`RECORDED`], or the id of the backend that
+/// a new connection goes to.
+///
+/// Not inlined: it needs a part of the stack of its own.
+#[inline(never)]
+fn owner<F: Family, E: Env<F>>(env: &mut E, tuple: &Tuple<F::Addr>, backend: &F::Addr) -> u32 {
+    for table in [Table::Established, Table::Embryo] {
+        if let Some(flow) = env.lookup_flow(table, tuple)
+            && flow.flags & (flow_flags::REVERSE | flow_flags::ENCAP) == 0
+            && flow.dst == *backend
+        {
+            return RECORDED;
+        }
+    }
+    let key = FrontendKey { addr: tuple.dst, port: tuple.dport, proto: tuple.proto, pad: 0 };
+    let Some(frontend) = env.lookup_frontend(&key) else {
+        return FOREIGN;
+    };
+    if frontend.flags & frontend_flags::DSR == 0 {
+        return FOREIGN;
+    }
+    let (service, selection) = (frontend.service, frontend.external);
+    let selection = env.selection(selection);
+    if selection.is_empty() {
+        return FOREIGN;
+    }
+    let mut hash = decide::hash::<F>(tuple);
+    for _ in 0..PROBES {
+        let index = ((u64::from(hash) * u64::from(selection.len())) >> 32) as u32;
+        let id = env.slot(selection.offset().wrapping_add(index));
+        let here = env.lookup_backend(id).is_some_and(|found| {
+            found.addr == *backend && found.service == service && found.flags & backend_flags::LOCAL != 0
+        });
+        if here {
+            return id;
+        }
+        // Far from the one before, and, unlike the next slot with its end of the table, the same for the verifier each time.
+        hash = hash.wrapping_add(STRIDE);
+    }
+    FOREIGN
+}

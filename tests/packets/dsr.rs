@@ -1,0 +1,324 @@
+//! Direct server return: what a balancing node sends to the backend's node, and what that node makes of it.
+
+use svc_common::{
+    maps::{Frontend, backend_flags, flow_flags, flow_state, frontend_flags},
+    net::proto,
+    outcome::Outcome,
+    packet::Hook,
+    reason::Reason,
+};
+use svc_tests::{
+    oracle::{NODE, Oracle, POD_MAC, ROUTER_MAC, UPLINK, UPLINK_MAC, WORKLOAD, WORKLOAD_MAC, with_oracle},
+    packet::{Frame, assert_frames_eq, inside},
+};
+
+/// A family's addresses.
+#[derive(Clone, Copy)]
+struct World {
+    vip: &'static str,
+    /// A pod of another node.
+    far: &'static str,
+    /// A pod of this node.
+    pod: &'static str,
+    client: &'static str,
+    /// This node.
+    node: &'static str,
+    /// Another node.
+    other: &'static str,
+    /// Bytes of an IP header.
+    header: usize,
+}
+
+const WORLDS: [World; 2] = [
+    World {
+        vip: "203.0.113.80:80",
+        far: "10.244.2.5:8080",
+        pod: "10.244.1.5:8080",
+        client: "198.51.100.7:40000",
+        node: NODE.0,
+        other: "192.0.2.77",
+        header: 20,
+    },
+    World {
+        vip: "[2001:db8:80::80]:80",
+        far: "[fd00:244:2::5]:8080",
+        pod: "[fd00:244:1::5]:8080",
+        client: "[2001:db8:7::7]:40000",
+        node: NODE.1,
+        other: "2001:db8::77",
+        header: 40,
+    },
+];
+
+/// The address without its port.
+fn ip(addr: &str) -> String {
+    svc_tests::packet::addr(addr).ip().to_string()
+}
+
+fn for_each_world(test: impl Fn(&mut Oracle, World) + Send + Copy + 'static) {
+    for world in WORLDS {
+        with_oracle(move |oracle| {
+            oracle.set_fast(&[UPLINK, WORKLOAD]);
+            test(oracle, world);
+        });
+    }
+}
+
+/// A Service with direct server return, whose backends are on this node or all on others.
+fn serve(oracle: &mut Oracle, id: u32, protocol: u8, vip: &str, backends: &[&str], here: bool) {
+    oracle.serve(id, protocol, &[vip], backends);
+    let flags = frontend_flags::LOAD_BALANCER | frontend_flags::DSR;
+    oracle.put_frontend(vip, protocol, Frontend { service: id, external: id, internal: id, flags, affinity_s: 0 });
+    for offset in 0..backends.len() as u32 {
+        oracle.change_backend_flags(id + offset, |flags| if here { flags | backend_flags::LOCAL } else { flags });
+    }
+}
+
+/// Flows of either family: established, half-open.
+fn flows(oracle: &Oracle) -> (usize, usize) {
+    let (v4, v6) = (&oracle.memory.v4, &oracle.memory.v6);
+    (v4.flows.len() + v6.flows.len(), v4.embryos.len() + v6.embryos.len())
+}
+
+#[test]
+fn b28_with_direct_server_return_packets_reach_the_backends_node_as_the_client_sent_them() {
+    for hook in [Hook::Xdp, Hook::Ingress] {
+        for_each_world(move |oracle, world| {
+            let uplink = oracle.ifindex(UPLINK);
+            serve(oracle, 100, proto::TCP, world.vip, &[world.far], false);
+            serve(oracle, 200, proto::UDP, world.vip, &[world.far], false);
+            let tcp = Frame::tcp(world.client, world.vip);
+            let frames = [Frame::syn(world.client, world.vip), tcp.clone(), tcp.clone().flags("P."), tcp.flags("F.")];
+            for frame in frames.into_iter().chain([Frame::udp(world.client, world.vip)]) {
+                let run = oracle.run(hook, UPLINK, &frame.build());
+                assert_eq!(run.outcome, Outcome::Send(uplink));
+                let sent = frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build();
+                assert_frames_eq(&run.bytes, &inside(&sent, world.node, &ip(world.far)));
+            }
+            // One direction of each, which the sweep leaves alone as long as any established connection.
+            assert_eq!(flows(oracle), (0, 2));
+            let flow = oracle.memory.v4.embryos.values().map(|flow| (flow.flags, flow.state));
+            let flows = flow.chain(oracle.memory.v6.embryos.values().map(|flow| (flow.flags, flow.state)));
+            for (flags, state) in flows {
+                assert_ne!(flags & flow_flags::ENCAP, 0);
+                assert_ne!(state & flow_state::ESTABLISHED, 0);
+            }
+        });
+    }
+}
+
+#[test]
+fn b22_a_lost_flow_leads_to_the_same_backend_again() {
+    for_each_world(|oracle, world| {
+        let far = [world.far, &world.far.replace("::5]", "::6]").replace(".2.5:", ".2.6:")];
+        serve(oracle, 100, proto::TCP, world.vip, &far, false);
+        let frame = Frame::tcp(world.client, world.vip).build();
+        let first = oracle.run(Hook::Ingress, UPLINK, &frame);
+        oracle.forget_embryos().unwrap();
+        oracle.memory.v4.embryos.clear();
+        oracle.memory.v6.embryos.clear();
+        let again = oracle.run(Hook::Ingress, UPLINK, &frame);
+        assert_eq!((again.outcome, again.bytes), (first.outcome, first.bytes));
+    });
+}
+
+#[test]
+fn b41_a_packet_that_leaves_no_room_for_the_tunnel_is_too_big() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::UDP, world.vip, &[world.far], false);
+        let fitting = 1500 - 2 * world.header - 8;
+        let frame = Frame::udp(world.client, world.vip);
+        for hook in [Hook::Ingress, Hook::Xdp] {
+            let large = frame.clone().payload(&vec![7; fitting]).build();
+            let run = oracle.run(hook, UPLINK, &large);
+            assert!(matches!(run.outcome, Outcome::Send(_)), "{:?}", run.outcome);
+            assert_eq!(run.bytes.len(), 14 + 1500);
+        }
+        // Aggregates of test runs are of no type, and the kernel carries none of them; those of sockets are seen elsewhere.
+        for (payload, segment) in [(fitting + 1, 0), (3_000, fitting + 1)] {
+            let known = oracle.memory.counters.get(&Reason::TooBig).copied().unwrap_or_default();
+            let large = frame.clone().payload(&vec![7; payload]).build();
+            oracle.run_aggregate(Hook::Ingress, UPLINK, &large, segment as u32);
+            assert_eq!(oracle.memory.counters[&Reason::TooBig], known + 1);
+        }
+        // At XDP it is tc's.
+        let large = frame.payload(&vec![7; fitting + 1]).build();
+        let run = oracle.run(Hook::Xdp, UPLINK, &large);
+        assert_eq!(run.outcome, Outcome::Pass);
+        assert_frames_eq(&run.bytes, &large);
+    });
+}
+
+#[test]
+fn b37_the_way_to_the_backends_node_is_found_and_followed() {
+    for_each_world(|oracle, world| {
+        let far = world.far.replace("244.2.", "244.3.").replace("244:2:", "244:3:");
+        serve(oracle, 100, proto::TCP, world.vip, &[&far], false);
+        let uplink = oracle.ifindex(UPLINK);
+        let frame = Frame::syn(world.client, world.vip);
+        let run = oracle.run(Hook::Xdp, UPLINK, &frame.build());
+        assert_eq!(run.outcome, Outcome::Pass, "XDP cannot wait for a neighbour");
+        for _ in 0..2 {
+            let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
+            assert_eq!(run.outcome, Outcome::Resolve(uplink));
+            assert_frames_eq(&run.bytes, &inside(&frame.clone().ttl(63).build(), world.node, &ip(&far)));
+        }
+        oracle.learn_neighbours();
+        for hook in [Hook::Xdp, Hook::Ingress] {
+            let run = oracle.run(hook, UPLINK, &frame.build());
+            assert_eq!(run.outcome, Outcome::Send(uplink));
+        }
+        for hook in [Hook::Xdp, Hook::Ingress] {
+            let last = frame.clone().ttl(1).build();
+            let run = oracle.run(hook, UPLINK, &last);
+            assert_eq!(run.outcome, Outcome::Pass, "the stack says that the TTL has ended");
+            assert_frames_eq(&run.bytes, &last);
+        }
+    });
+}
+
+#[test]
+fn b26_datagrams_move_to_another_backend_and_connections_stay() {
+    for_each_world(|oracle, world| {
+        let other = world.far.replace("::5]", "::6]").replace(".2.5:", ".2.6:");
+        for (id, protocol, moves) in [(100, proto::UDP, true), (200, proto::TCP, false)] {
+            serve(oracle, id, protocol, world.vip, &[world.far], false);
+            let frame = if moves { Frame::udp(world.client, world.vip) } else { Frame::tcp(world.client, world.vip) };
+            oracle.run(Hook::Ingress, UPLINK, &frame.build());
+            oracle.remove_backend(id);
+            oracle.set_backend(id + 1, id, &other);
+            oracle.set_selection(id, &[id + 1]);
+            oracle.raise_epoch();
+            let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
+            let to = if moves { ip(&other) } else { ip(world.far) };
+            assert_frames_eq(&run.bytes, &inside(&frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build(), world.node, &to));
+        }
+    });
+}
+
+#[test]
+fn b28_the_backends_node_unpacks_and_answers_the_client_itself() {
+    for_each_world(|oracle, world| {
+        let (workload, uplink) = (oracle.ifindex(WORKLOAD), oracle.ifindex(UPLINK));
+        serve(oracle, 100, proto::TCP, world.vip, &[world.pod], true);
+        serve(oracle, 200, proto::UDP, world.vip, &[world.pod], true);
+        let tcp = Frame::tcp(world.client, world.vip);
+        for frame in [Frame::syn(world.client, world.vip), tcp.clone(), tcp, Frame::udp(world.client, world.vip)] {
+            let carried = inside(&frame.build(), world.other, &ip(world.pod));
+            let run = oracle.run(Hook::Xdp, UPLINK, &carried);
+            assert_eq!(run.outcome, Outcome::Pass);
+            let run = oracle.run(Hook::Ingress, UPLINK, &carried);
+            assert_eq!(run.outcome, Outcome::Peer(workload));
+            let delivered = frame.to(world.pod).ttl(63).macs(WORKLOAD_MAC, POD_MAC);
+            assert_frames_eq(&run.bytes, &delivered.build());
+            let answer = Frame::tcp(world.pod, world.client);
+            let run = oracle.run(Hook::Ingress, WORKLOAD, &answer.build());
+            assert_eq!(run.outcome, Outcome::Send(uplink));
+            let back = answer.from(world.vip).ttl(63).macs(UPLINK_MAC, ROUTER_MAC);
+            assert_frames_eq(&run.bytes, &back.build());
+        }
+        // What is recorded is unpacked as long as it lives, whatever becomes of the Service.
+        oracle.remove_frontend(world.vip, proto::TCP);
+        let frame = Frame::tcp(world.client, world.vip);
+        let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(world.pod)));
+        assert_eq!(run.outcome, Outcome::Peer(workload));
+    });
+}
+
+#[test]
+fn b28_the_backend_is_the_one_that_the_balancing_node_chose() {
+    for_each_world(|oracle, world| {
+        let second = world.pod.replace("::5]", "::6]").replace(".1.5:", ".1.6:");
+        for port in 41_000..41_010 {
+            for pod in [world.pod, &second] {
+                serve(oracle, 100, proto::UDP, world.vip, &[world.pod, &second], true);
+                let client = world.client.replace("40000", &format!("{}", port + u32::from(pod == second) * 100));
+                let frame = Frame::udp(&client, world.vip);
+                let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(pod)));
+                let delivered = frame.to(pod).ttl(63);
+                let delivered = if pod == world.pod { delivered.macs(WORKLOAD_MAC, POD_MAC) } else { delivered };
+                assert_frames_eq(&run.bytes, &delivered.build());
+            }
+        }
+    });
+}
+
+#[test]
+fn b28_only_what_is_for_a_backend_here_is_unpacked() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::TCP, world.vip, &[world.pod], true);
+        oracle.serve(200, proto::UDP, &[world.vip], &[world.pod]);
+        oracle.change_backend_flags(200, |flags| flags | backend_flags::LOCAL);
+        let elsewhere = world.vip.replace(":80\"", ":81");
+        let frame = Frame::tcp(world.client, world.vip);
+        let unknown = world.vip.replace("113.80", "113.81").replace("80::80", "80::81");
+        let mut cut = inside(&frame.build(), world.other, &ip(world.pod));
+        cut.truncate(14 + 2 * world.header + 3);
+        let mut cases = vec![
+            ("another address", inside(&frame.build(), world.other, &ip(world.client))),
+            ("no frontend", inside(&Frame::tcp(world.client, &unknown).build(), world.other, &ip(world.pod))),
+            (
+                "without direct return",
+                inside(&Frame::udp(world.client, &elsewhere).build(), world.other, &ip(world.pod)),
+            ),
+        ];
+        let mut other = frame.build();
+        other[if world.header == 20 { 23 } else { 20 }] = 47;
+        cases.push(("another protocol", inside_as_is(&other, world)));
+        if world.header == 20 {
+            let mut piece = frame.build();
+            piece[20] = 0x20;
+            cases.push(("a fragment", inside_as_is(&piece, world)));
+        }
+        let known = oracle.memory.counters.get(&Reason::ForeignTunnel).copied().unwrap_or_default();
+        for (count, (what, frame)) in (1..).zip(&cases) {
+            let run = oracle.run(Hook::Ingress, UPLINK, frame);
+            assert_eq!(run.outcome, Outcome::Pass, "{what}");
+            assert_frames_eq(&run.bytes, frame);
+            assert_eq!(oracle.memory.counters[&Reason::ForeignTunnel], known + count, "{what}");
+        }
+        oracle.change_backend_flags(100, |flags| flags & !backend_flags::LOCAL);
+        let frame = inside(&frame.build(), world.other, &ip(world.pod));
+        let run = oracle.run(Hook::Ingress, UPLINK, &frame);
+        assert_eq!(run.outcome, Outcome::Pass, "a backend elsewhere");
+        assert_eq!(flows(oracle), (0, 0));
+    });
+}
+
+/// [`inside`] for what is no proper packet: the outer header is that of a proper one of the same length.
+fn inside_as_is(frame: &[u8], world: World) -> Vec<u8> {
+    let proper = Frame::tcp(world.client, world.vip).build();
+    let mut bytes = inside(&proper, world.other, &ip(world.pod));
+    bytes[14 + world.header..].copy_from_slice(&frame[14..]);
+    bytes
+}
+
+#[test]
+fn b28_two_nodes_never_send_a_packet_to_and_fro() {
+    for_each_world(|oracle, world| {
+        // This node balances the connection and has sent it elsewhere; then the table of another node says that it is for here.
+        serve(oracle, 100, proto::TCP, world.vip, &[world.far], false);
+        let frame = Frame::tcp(world.client, world.vip);
+        let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
+        assert!(matches!(run.outcome, Outcome::Send(_)));
+        serve(oracle, 100, proto::TCP, world.vip, &[world.pod], true);
+        let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(world.pod)));
+        assert_eq!(run.outcome, Outcome::Peer(oracle.ifindex(WORKLOAD)));
+        assert_frames_eq(&run.bytes, &frame.to(world.pod).ttl(63).macs(WORKLOAD_MAC, POD_MAC).build());
+    });
+}
+
+#[test]
+fn b28_direct_server_return_is_for_clients_outside_and_backends_elsewhere() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::TCP, world.vip, &[world.far], false);
+        let pod = world.pod.replace("8080", "50000");
+        let frame = Frame::tcp(&pod, world.vip);
+        let run = oracle.run(Hook::Ingress, WORKLOAD, &frame.build());
+        assert_frames_eq(&run.bytes, &frame.to(world.far).ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build());
+        serve(oracle, 200, proto::UDP, world.vip, &[world.pod], true);
+        let frame = Frame::udp(world.client, world.vip);
+        let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
+        assert_frames_eq(&run.bytes, &frame.to(world.pod).ttl(63).macs(WORKLOAD_MAC, POD_MAC).build());
+    });
+}
