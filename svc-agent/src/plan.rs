@@ -141,6 +141,7 @@ mod tests {
             local: choice(local, Choice::Drop),
             affinity_s: None,
             source_ranges: Vec::new(),
+            dsr: false,
         }
     }
 

@@ -7,6 +7,7 @@ mod churn;
 mod cluster;
 mod cluster_ip;
 mod devices;
+mod dsr;
 mod events;
 mod external;
 mod forwarding;

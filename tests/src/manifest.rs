@@ -1,6 +1,6 @@
 //! Services and their EndpointSlices as manifests, for a world of [`crate::topology`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -21,6 +21,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
+    /// `metadata.annotations`.
+    pub annotations: Vec<(String, String)>,
     /// Further lines of the spec, e.g. `externalTrafficPolicy: Local`.
     pub spec: Vec<String>,
     /// Endpoints, the same for all ports.
@@ -84,6 +86,7 @@ impl Service {
             kind: "ClusterIP",
             ports: Vec::new(),
             external_ips: Vec::new(),
+            annotations: Vec::new(),
             spec: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -115,6 +118,12 @@ impl Service {
     /// Makes it `type: LoadBalancer`, with addresses that the network routes to node 0.
     pub fn load_balancer(mut self) -> Self {
         self.kind = "LoadBalancer";
+        self
+    }
+
+    /// Adds an annotation.
+    pub fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.annotations.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -169,11 +178,12 @@ impl Service {
     pub fn yaml(&self) -> String {
         let [v4, v6] = self.cluster_ips();
         let mut text = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  type: {kind}\n  \
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default, annotations: {annotations}}}\nspec:\n  type: {kind}\n  \
              ipFamilyPolicy: RequireDualStack\n  ipFamilies: [IPv4, IPv6]\n  clusterIP: {v4}\n  \
              clusterIPs: [\"{v4}\", \"{v6}\"]\n",
             name = self.name,
             kind = self.kind,
+            annotations = serde_json::json!(self.annotations.iter().cloned().collect::<BTreeMap<_, _>>()),
         );
         for line in &self.spec {
             let _ = writeln!(text, "  {line}");

@@ -261,7 +261,12 @@ fn policy(config: &Config) -> Policy {
 }
 
 fn node(config: &Config) -> Node {
-    Node { name: config.node_name.clone(), zone: config.zone.clone(), addresses: Vec::new() }
+    Node {
+        name: config.node_name.clone(),
+        zone: config.zone.clone(),
+        addresses: Vec::new(),
+        forwarding_mode: config.forwarding_mode,
+    }
 }
 
 /// Where the epochs of a new `CONFIG` begin: flows of an earlier map stopped long before.

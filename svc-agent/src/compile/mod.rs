@@ -11,6 +11,7 @@ use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use svc_common::maps::{self, Selection, backend_flags, frontend_flags};
+use svc_common::net::proto;
 
 use self::allocator::{Allocator, BackendId, Full};
 use self::image::{Image, Table};
@@ -48,12 +49,20 @@ pub fn compile(port: &ResolvedPort, old: Option<&Image>, room: &mut Allocator) -
 
     let affinity = affinity(port, old);
     for frontend in port.frontends.iter().filter(|frontend| in_family(frontend.addr, port.key.family)) {
+        // Another node does not know this node's addresses as frontends, and no datapath unpacks anything but TCP and UDP.
+        let unpacked = matches!(port.key.protocol, proto::TCP | proto::UDP);
+        let tunnel = port.dsr && unpacked && frontend.kind != FrontendKind::NodePort;
+        let dsr = if tunnel { frontend_flags::DSR } else { 0 };
         let scope = |local| if local { image.local } else { image.cluster }.unwrap_or(0);
         let value = maps::Frontend {
             service,
             external: scope(frontend.external_local),
             internal: scope(frontend.internal_local),
-            flags: flags_of_kind(frontend.kind) | flags_of_scopes(frontend) | affinity | flag_of_ranges(port, frontend),
+            flags: flags_of_kind(frontend.kind)
+                | flags_of_scopes(frontend)
+                | affinity
+                | dsr
+                | flag_of_ranges(port, frontend),
             affinity_s: port.affinity_s.unwrap_or(0),
         };
         let key = AnyFrontendKey::new(frontend.addr, frontend.port, port.key.protocol);

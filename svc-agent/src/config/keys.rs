@@ -69,6 +69,8 @@ keys! {
         "XDP on uplinks: auto, native, generic or off";
     FORWARDING: "forwarding", "WAY", Some("fast"),
         "How translated packets reach pods and other nodes: fast (past the stack, where that is possible) or kernel";
+    FORWARDING_MODE: "forwarding-mode", "MODE", Some("snat"),
+        "How packets of clients outside reach backends on other nodes: snat, or dsr where the Service's address allows it";
     PIN_DIR: "pin-dir", "DIR", Some("/sys/fs/bpf/svc-agent"),
         "Directory in a BPF file system where maps and links outlive the agent";
     SOCKET: "socket", "PATH", Some("/run/svc-agent/control.sock"),

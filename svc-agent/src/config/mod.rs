@@ -12,6 +12,7 @@ use svc_common::maps::Timeouts;
 pub use value::{Forwarding, PortRange, SocketLb, XdpMode};
 
 use crate::attach::classes::Patterns;
+use crate::model::ForwardingMode;
 use keys::{Key, Values};
 
 /// What the agent was told, checked.
@@ -29,6 +30,8 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// How translated packets are forwarded.
     pub forwarding: Forwarding,
+    /// How packets of clients outside reach backends on other nodes, unless a Service says otherwise.
+    pub forwarding_mode: ForwardingMode,
     /// Directory of the pins.
     pub pin_dir: PathBuf,
     /// Path of the control socket.
@@ -115,6 +118,7 @@ impl Config {
             ),
             xdp_mode: value::parse(values, &keys::XDP_MODE)?,
             forwarding: value::parse(values, &keys::FORWARDING)?,
+            forwarding_mode: value::parse(values, &keys::FORWARDING_MODE)?,
             pin_dir: pin_dir(values)?,
             socket: value::absolute(values, &keys::SOCKET)?,
             socket_group: text(values, &keys::SOCKET_GROUP),
@@ -211,6 +215,7 @@ mod tests {
             ("snat-ports", "0-10", "MIN-MAX"),
             ("xdp-mode", "fast", "native"),
             ("forwarding", "slow", "kernel"),
+            ("forwarding-mode", "nat", "dsr"),
             ("max-flows", "3", "number"),
             ("max-flows", "many", "number"),
             ("timeout-udp", "0", "seconds"),

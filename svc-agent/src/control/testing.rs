@@ -200,6 +200,7 @@ pub fn resolved_web() -> Vec<ResolvedPort> {
         local: Choice::Backends(vec![0]),
         affinity_s: None,
         source_ranges: Vec::new(),
+        dsr: false,
     }]
 }
 

@@ -71,7 +71,8 @@ impl Connection {
             client: at(key.src, key.sport),
             vip: at(key.dst, key.dport),
             backend: at(flow.dst, flow.dport),
-            snat: (flow.src.into() != key.src.into()).then(|| at(flow.src, flow.sport)),
+            snat: (flow.src.into() != key.src.into() && flow.flags & flow_flags::ENCAP == 0)
+                .then(|| at(flow.src, flow.sport)),
             service: flow.service,
             backend_id: flow.backend,
             state: joint_state(flow, partner),

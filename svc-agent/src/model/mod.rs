@@ -25,5 +25,5 @@ pub use family::AddressFamily;
 pub use name::{ObjectKey, ObjectKind, ServiceName};
 pub use problem::{Problem, Severity};
 pub use rules::Rules;
-pub use service::{Ingress, Protocol, Service, ServicePort, ServiceType, Skipped};
+pub use service::{ForwardingMode, Ingress, Protocol, Service, ServicePort, ServiceType, Skipped};
 pub use slice::{Endpoint, EndpointSlice, SliceOrigin, SlicePort, Target};

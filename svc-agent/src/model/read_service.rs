@@ -9,10 +9,13 @@ use super::findings::Findings;
 use super::read_ports::service_ports;
 use super::rules::Rules;
 use super::text::{dns_subdomain, quote};
-use super::{AddressFamily, Ingress, Service, ServiceName, ServiceType, Skipped, address};
+use super::{AddressFamily, ForwardingMode, Ingress, Service, ServiceName, ServiceType, Skipped, address};
 
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// Says how packets of clients outside reach backends on other nodes.
+const FORWARDING_MODE: &str = "svc-agent/forwarding-mode";
 
 /// How long affinity lasts unless the Service says otherwise, in seconds (B51).
 const AFFINITY_DEFAULT_S: u32 = 10_800;
@@ -68,6 +71,20 @@ pub fn service(
         internal_local,
         source_ranges: source_ranges(spec, service_type, findings),
         affinity_s: affinity(spec, findings),
+        forwarding_mode: forwarding_mode(object, findings),
+    }
+}
+
+/// What the annotation says. One that says nothing sensible does not keep the Service from working.
+fn forwarding_mode(object: &core::Service, findings: &mut Findings) -> Option<ForwardingMode> {
+    let found = object.metadata.annotations.as_ref()?.get(FORWARDING_MODE)?;
+    match found.parse() {
+        Ok(mode) => Some(mode),
+        Err(expected) => {
+            let text = format!("found {}, expected {expected}; the node's own mode applies", quote(found));
+            findings.warn(format!("metadata.annotations[{FORWARDING_MODE}]"), text);
+            None
+        }
     }
 }
 

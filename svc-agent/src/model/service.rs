@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
@@ -116,6 +117,28 @@ pub struct Ingress {
     pub proxy: bool,
 }
 
+/// How packets of clients outside reach backends on other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardingMode {
+    /// With an address of this node as their source; the answers come back here.
+    #[default]
+    Snat,
+    /// As they are, inside of others; the backend's node answers the client itself (direct server return).
+    Dsr,
+}
+
+impl FromStr for ForwardingMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "snat" => Ok(Self::Snat),
+            "dsr" => Ok(Self::Dsr),
+            _ => Err("snat or dsr"),
+        }
+    }
+}
+
 /// A valid Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -147,4 +170,6 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// Session affinity by client address, in seconds.
     pub affinity_s: Option<u32>,
+    /// How packets of clients outside reach other nodes; `None` if the Service does not say.
+    pub forwarding_mode: Option<ForwardingMode>,
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as core;
 use serde_json::{Value, json};
 
 use super::findings::Findings;
-use super::{Protocol, Rules, Service, ServiceName, ServiceType, Skipped, read_service};
+use super::{ForwardingMode, Protocol, Rules, Service, ServiceName, ServiceType, Skipped, read_service};
 
 fn read(value: Value) -> (Service, Findings) {
     let mut whole = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}});
@@ -281,4 +281,15 @@ fn b72_external_ips_pass_the_one_check() {
     let (_, findings) = read(json!({"spec": spec}));
     assert!(findings.refused());
     assert_eq!(findings.all().len(), 3);
+}
+
+#[test]
+fn a_service_may_say_how_its_packets_reach_other_nodes() {
+    let with = |mode: &str| json!({"metadata": {"annotations": {"svc-agent/forwarding-mode": mode}}, "spec": {"ports": [{"port": 80}]}});
+    assert_eq!(good(with("dsr")).forwarding_mode, Some(ForwardingMode::Dsr));
+    assert_eq!(good(with("snat")).forwarding_mode, Some(ForwardingMode::Snat));
+    assert_eq!(good(json!({"spec": {"ports": [{"port": 80}]}})).forwarding_mode, None);
+    let (service, findings) = read(with("DSR"));
+    assert_eq!((service.forwarding_mode, findings.refused()), (None, false));
+    assert!(findings.all()[0].text.contains("found \"DSR\", expected snat or dsr"), "{findings:?}");
 }

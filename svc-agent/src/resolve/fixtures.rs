@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::model::{
-    Endpoint, EndpointSlice, Ingress, Protocol, Service, ServiceName, ServicePort, ServiceType, SliceOrigin, SlicePort,
+    Endpoint, EndpointSlice, ForwardingMode, Ingress, Protocol, Service, ServiceName, ServicePort, ServiceType,
+    SliceOrigin, SlicePort,
 };
 use crate::sources::{Objects, Snapshot};
 
@@ -15,7 +16,12 @@ pub fn ip(text: &str) -> IpAddr {
 
 /// The node `a` in zone `z1` with one address of each family.
 pub fn node() -> Node {
-    Node { name: "a".to_owned(), zone: Some("z1".to_owned()), addresses: vec![ip("192.168.0.1"), ip("2001:db8::1")] }
+    Node {
+        name: "a".to_owned(),
+        zone: Some("z1".to_owned()),
+        addresses: vec![ip("192.168.0.1"), ip("2001:db8::1")],
+        forwarding_mode: ForwardingMode::Snat,
+    }
 }
 
 /// A Service of type ClusterIP with one unnamed TCP port 80.
@@ -35,6 +41,7 @@ pub fn service(name: &str, cluster_ips: &[&str]) -> Service {
         internal_local: false,
         source_ranges: Vec::new(),
         affinity_s: None,
+        forwarding_mode: None,
     }
 }
 

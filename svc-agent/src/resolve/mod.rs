@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::model::ForwardingMode;
 use ipnet::IpNet;
 
 pub use self::inherited::Inherited;
@@ -48,6 +49,8 @@ pub struct Node {
     pub zone: Option<String>,
     /// Every address of the node that answers nodePorts: no loopback, no link-local.
     pub addresses: Vec<IpAddr>,
+    /// How packets of clients outside reach other nodes, unless a Service says otherwise.
+    pub forwarding_mode: ForwardingMode,
 }
 
 /// Identity of what is programmed together: one port of one Service in one family.
@@ -147,4 +150,6 @@ pub struct ResolvedPort {
     pub affinity_s: Option<u32>,
     /// Whom the load balancer's addresses serve, of its family; empty means everybody.
     pub source_ranges: Vec<IpNet>,
+    /// Clients outside are answered by the backend's node itself, where their addresses are known there.
+    pub dsr: bool,
 }

@@ -7,7 +7,7 @@ use super::backends::{counted, merge};
 use super::claims::{Granted, at};
 use super::{AddressFamily, Choice, Frontend, Node, PortKey, ResolvedPort, choice};
 use crate::model::text::quote;
-use crate::model::{EndpointSlice, Problem, Service, ServicePort};
+use crate::model::{EndpointSlice, ForwardingMode, Problem, Service, ServicePort};
 
 /// Resolves a Service that was granted at least one frontend.
 pub fn resolve(
@@ -87,6 +87,7 @@ fn resolve_port(
             .copied()
             .filter(|range| AddressFamily::of(range.addr()) == family)
             .collect(),
+        dsr: service.forwarding_mode.unwrap_or(node.forwarding_mode) == ForwardingMode::Dsr,
     }
 }
 

@@ -13,6 +13,7 @@ use svc_common::net::Mac;
 
 use crate::attach::classes::Class;
 use crate::config::{Forwarding, PortRange};
+use crate::model::ForwardingMode;
 use crate::resolve::{Desired, Node};
 
 /// Where packets come from whose capture names no device that is known.
@@ -128,6 +129,7 @@ impl World {
             name: options.node_name.map(str::to_owned).or(file.node_name).unwrap_or_default(),
             zone: file.zone,
             addresses,
+            forwarding_mode: ForwardingMode::Snat,
         };
         let mut world = Self { node, devices: Vec::new(), routes: Vec::new(), ports, side: options.side };
         for device in file.devices {

@@ -50,6 +50,7 @@ fn service(name: &str, vip: u8, backends: &[u8]) -> ResolvedPort {
         local: Choice::Drop,
         affinity_s: None,
         source_ranges: Vec::new(),
+        dsr: false,
     }
 }
 

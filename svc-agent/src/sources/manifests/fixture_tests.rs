@@ -42,6 +42,7 @@ fn an_export_of_kubectl_resolves_as_the_cluster_had_it() {
         name: "node-a".to_owned(),
         zone: Some("zone-a".to_owned()),
         addresses: vec!["192.168.10.11".parse().unwrap(), "fd00:1::11".parse().unwrap()],
+        ..Node::default()
     };
     let desired = Resolver::new(Policy::default()).update(&snapshot, &node);
     assert_eq!(desired.problems, []);
