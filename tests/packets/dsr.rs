@@ -8,6 +8,7 @@ use svc_common::{
     reason::Reason,
 };
 use svc_tests::{
+    message::Message,
     oracle::{NODE, Oracle, POD_MAC, ROUTER_MAC, UPLINK, UPLINK_MAC, WORKLOAD, WORKLOAD_MAC, with_oracle},
     packet::{Frame, assert_frames_eq, inside},
 };
@@ -320,5 +321,26 @@ fn b28_direct_server_return_is_for_clients_outside_and_backends_elsewhere() {
         let frame = Frame::udp(world.client, world.vip);
         let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
         assert_frames_eq(&run.bytes, &frame.to(world.pod).ttl(63).macs(WORKLOAD_MAC, POD_MAC).build());
+    });
+}
+
+#[test]
+fn b38_an_error_about_an_answer_reaches_the_backend_by_way_of_the_balancing_node() {
+    for_each_world(|oracle, world| {
+        let uplink = oracle.ifindex(UPLINK);
+        serve(oracle, 100, proto::UDP, world.vip, &[world.far], false);
+        oracle.run(Hook::Ingress, UPLINK, &Frame::udp(world.client, world.vip).build());
+        let kind = if world.header == 20 { (3, 4) } else { (2, 0) };
+        let router = if world.header == 20 { "198.51.100.1" } else { "2001:db8:7::1" };
+        let seen = Frame::udp(world.vip, world.client).ttl(60).build();
+        let sent = Frame::udp(world.far, world.client).ttl(60).build();
+        let rest = [0, 0, 5, 0x14];
+        let error = Message::error(router, &ip(world.vip), kind, &seen, 80).rest(rest).build();
+        let expected = Message::error(router, &ip(world.far), kind, &sent, 80).rest(rest);
+        for hook in [Hook::Xdp, Hook::Ingress] {
+            let run = oracle.run(hook, UPLINK, &error);
+            assert_eq!(run.outcome, Outcome::Send(uplink), "{hook:?}");
+            assert_frames_eq(&run.bytes, &expected.clone().ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build());
+        }
     });
 }

@@ -73,7 +73,14 @@ fn recall<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> 
     for table in [Table::Established, Table::Embryo] {
         if let Some(stored) = env.lookup_flow(table, &scratch.partner_key) {
             scratch.flow = *stored;
-            return Some(scratch.flow.flags);
+            let Scratch { flow, partner_key: key, .. } = scratch;
+            if flow.flags & flow_flags::ENCAP != 0 {
+                // The backend knows the client by its own address (direct server return). What is about an answer of it
+                // needs no tunnel: nobody answers an error.
+                let (addr, port) = (flow.dst, flow.dport);
+                flow::init::<F>(flow, key, (&key.src, key.sport), (&addr, port), flow_flags::FORWARD);
+            }
+            return Some(flow.flags);
         }
     }
     None
