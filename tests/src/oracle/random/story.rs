@@ -186,7 +186,7 @@ impl Story {
             Some(likely) if !dice.one_in(4) => likely,
             _ => self.anywhere(oracle, dice),
         };
-        if hook != Hook::Xdp && is_refused(&bytes) {
+        if hook != Hook::Xdp && (is_refused(&bytes) || is_long_piece(&bytes)) {
             return Action::Frame { hook: Hook::Xdp, ifindex: oracle.ifindex(UPLINK), bytes, segment_payload: 0 };
         }
         let aggregate = hook != Hook::Xdp && dice.one_in(24);
@@ -336,6 +336,17 @@ pub(super) fn is_refused(frame: &[u8]) -> bool {
         _ => 15,
     };
     frame.len() < least
+}
+
+/// Whether a frame may be a fragment and is longer than any device here takes. tc holds fragments and sends them again, which
+/// the kernel does for real: it would not come out.
+fn is_long_piece(frame: &[u8]) -> bool {
+    let may_be_piece = match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(20..22).is_some_and(|bits| bits[0] & 0x3f != 0 || bits[1] != 0),
+        Some([0x86, 0xdd]) => frame.get(20).is_some_and(|next| ![6, 17, 58, 132].contains(next)),
+        _ => true,
+    };
+    frame.len() > 1_514 && may_be_piece
 }
 
 /// Gives a selection a table of some of the backends of its family.
