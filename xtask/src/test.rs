@@ -15,7 +15,7 @@ use crate::toolchain::Toolchain;
 use crate::{build, run, setup};
 
 /// A test binary that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// Arguments of the task.
 #[derive(clap::Args)]

@@ -17,7 +17,7 @@ use crate::scratch;
 use crate::topology::Host;
 
 /// How long an agent may take for anything it is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent on a node. When dropped, it is killed and its pins are removed.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ pub trait Fragments<F: Family> {
 }
 
 /// Prepares `parsed` of a packet that is not the whole of its datagram for what every packet goes through. `read` says how
-/// reading its headers ended. What becomes of it, [`Packed::UNDECIDED`] if it goes on.
+/// reading its headers ended. What becomes of it, `Packed::UNDECIDED` if it goes on.
 ///
 /// Not inlined, for a frame of its own on the stack.
 #[inline(never)]
