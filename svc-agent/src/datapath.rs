@@ -27,14 +27,31 @@ pub mod program {
     pub const SWEEP: &str = "svc_sweep";
     /// The programs of the pipeline's stages, by the array that they belong in.
     pub const STAGES: [(MapSpec, [&str; Stage::ALL.len()]); 3] = [
-        (spec::STAGES_XDP, ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big", "svc_xdp_decap"]),
+        (
+            spec::STAGES_XDP,
+            ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big", "svc_xdp_decap", "svc_xdp_sctp"],
+        ),
         (
             spec::STAGES_INGRESS,
-            ["svc_ingress_rare", "svc_ingress_icmp", "svc_ingress_reject", "svc_ingress_too_big", "svc_ingress_decap"],
+            [
+                "svc_ingress_rare",
+                "svc_ingress_icmp",
+                "svc_ingress_reject",
+                "svc_ingress_too_big",
+                "svc_ingress_decap",
+                "svc_ingress_sctp",
+            ],
         ),
         (
             spec::STAGES_EGRESS,
-            ["svc_egress_rare", "svc_egress_icmp", "svc_egress_reject", "svc_egress_too_big", "svc_egress_decap"],
+            [
+                "svc_egress_rare",
+                "svc_egress_icmp",
+                "svc_egress_reject",
+                "svc_egress_too_big",
+                "svc_egress_decap",
+                "svc_egress_sctp",
+            ],
         ),
     ];
     /// The program of a socket hook.

@@ -54,8 +54,8 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         let finished = parsed.is_syn() && ended;
         // What another node sends to a backend here is never sent on.
         let finished = finished || (tunnel && *chosen != 0);
-        // TCP to a backend that went away runs until it ends; anything else, and a new connection, moves (B26, B61).
-        let movable = key.proto != proto::TCP || parsed.is_syn();
+        // TCP and SCTP to a backend that went away run until they end; UDP, and a new connection, moves (B26, B61).
+        let movable = key.proto == proto::UDP || parsed.is_syn();
         let stale = flow.epoch != config.epoch;
         if finished || (stale && movable && !is_served::<F, E>(env, key, flow)) {
             env.remove_flow(table, key);

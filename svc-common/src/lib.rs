@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod attend;
+pub mod crc;
 pub mod csum;
 pub mod decide;
 pub mod env;

@@ -25,7 +25,8 @@ pub enum Outcome {
 ///
 /// The fields of an enum that its variant does not have are undefined; the compiler may compute with them as long as
 /// it does not look, which the verifier does not let pass. So programs carry outcomes like this to the hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packed(u64);
 
 impl Packed {
@@ -69,7 +70,8 @@ impl Packed {
                 1 => Stage::Icmp,
                 2 => Stage::Reject,
                 3 => Stage::TooBig,
-                _ => Stage::Decap,
+                4 => Stage::Decap,
+                _ => Stage::Sctp,
             }),
             _ => Outcome::Pass,
         }

@@ -52,6 +52,8 @@ pub enum Unparsed {
     Icmp,
     /// A packet of the family inside of this one.
     Tunnel,
+    /// SCTP.
+    Sctp,
     /// Another transport protocol.
     Protocol,
 }
@@ -65,6 +67,7 @@ impl Unparsed {
             Self::Fragment | Self::ExtensionHeader | Self::Protocol => Some(Stage::Rare),
             Self::Icmp => Some(Stage::Icmp),
             Self::Tunnel => Some(Stage::Decap),
+            Self::Sctp => Some(Stage::Sctp),
         }
     }
 
@@ -75,7 +78,7 @@ impl Unparsed {
             Self::Malformed => Reason::Malformed,
             Self::Fragment => Reason::Fragment,
             Self::ExtensionHeader => Reason::ExtensionHeader,
-            Self::Icmp | Self::Tunnel | Self::Protocol => Reason::UnknownProtocol,
+            Self::Icmp | Self::Tunnel | Self::Sctp | Self::Protocol => Reason::UnknownProtocol,
         }
     }
 }
@@ -133,6 +136,8 @@ pub fn transport<F: Family>(
             Unparsed::Icmp
         } else if proto == F::TUNNEL {
             Unparsed::Tunnel
+        } else if proto == net::proto::SCTP {
+            Unparsed::Sctp
         } else {
             Unparsed::Protocol
         });

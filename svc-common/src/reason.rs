@@ -31,7 +31,7 @@ reasons! {
     Fragment = 1, "fragment";
     /// Passed: IPv6 extension headers that are not followed: too many, or another destination lies ahead (B47).
     ExtensionHeader = 2, "extension_header";
-    /// Passed: a transport protocol other than TCP and UDP.
+    /// Passed: a transport protocol other than TCP and UDP, and SCTP in fragments or behind IPv6 extension headers (B06).
     UnknownProtocol = 3, "unknown_protocol";
     /// Passed: the TTL or hop limit would reach zero; the stack answers (B08).
     TtlExceeded = 4, "ttl_exceeded";

@@ -38,6 +38,10 @@ pub fn rewrite<F: Family, const RARE: bool>(
     let l4 = (parsed.l4 & if RARE { rare::OFFSETS } else { 0x7f }) as usize;
     *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
     set_macs(pkt, flow)?;
+    if RARE && parsed.tuple.proto == proto::SCTP {
+        // Its checksum is of another kind, and its stage lets it follow.
+        return Ok(());
+    }
     let udp = parsed.tuple.proto == proto::UDP;
     pkt.patch_l4(L4Patch {
         offset: l4 + if udp { UDP_CHECKSUM } else { TCP_CHECKSUM },

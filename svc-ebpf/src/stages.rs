@@ -50,7 +50,7 @@ fn tail_call(programs: &ProgramArray, ctx: &impl EbpfContext, stage: Stage) {
             }
         };
     }
-    constant_index!(Rare, Icmp, Reject, TooBig, Decap);
+    constant_index!(Rare, Icmp, Reject, TooBig, Decap, Sctp);
 }
 
 /// What a program does with a packet of either family.
@@ -118,4 +118,5 @@ stages! {
     Reject: svc_xdp_reject, svc_ingress_reject, svc_egress_reject;
     TooBig: svc_xdp_too_big, svc_ingress_too_big, svc_egress_too_big;
     Decap: svc_xdp_decap, svc_ingress_decap, svc_egress_decap;
+    Sctp: svc_xdp_sctp, svc_ingress_sctp, svc_egress_sctp;
 }

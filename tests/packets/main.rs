@@ -17,6 +17,7 @@ mod race;
 mod random;
 mod ranges;
 mod reject;
+mod sctp;
 mod selection;
 mod snat;
 mod sweep;

@@ -25,6 +25,7 @@ pub struct Frame {
 enum Transport {
     Tcp(TcpHeader),
     Udp { checksum: UdpChecksum },
+    Sctp { chunk: u8 },
 }
 
 /// What a UDP frame carries as its checksum.
@@ -73,6 +74,11 @@ impl Frame {
     /// A UDP datagram.
     pub fn udp(src: &str, dst: &str) -> Self {
         Self::new(src, dst, Transport::Udp { checksum: UdpChecksum::Full })
+    }
+
+    /// An SCTP packet with one chunk of this kind.
+    pub fn sctp(src: &str, dst: &str, chunk: u8) -> Self {
+        Self::new(src, dst, Transport::Sctp { chunk })
     }
 
     /// TCP flags as tcpdump prints them: any of `S` SYN, `.` ACK, `F` FIN, `R` RST, `P` PSH.
@@ -152,6 +158,7 @@ impl Frame {
         let proto = match self.transport {
             Transport::Tcp(_) => IpNumber::TCP,
             Transport::Udp { .. } => IpNumber::UDP,
+            Transport::Sctp { .. } => IpNumber::SCTP,
         };
         match (self.src.ip(), self.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -216,6 +223,18 @@ impl Frame {
         frame[field..field + 2].copy_from_slice(&(sum as u16).to_be_bytes());
     }
 
+    /// Common header, chunk header, payload (RFC 9260 section 3).
+    fn sctp_bytes(&self, chunk: u8) -> Vec<u8> {
+        let mut bytes = [self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()].concat();
+        bytes.extend([0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 0, chunk, 3]);
+        bytes.extend((4 + self.payload.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(&self.payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let checksum = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&checksum);
+        bytes
+    }
+
     fn ethernet(&self, ether_type: EtherType) -> Vec<u8> {
         let mut bytes = Vec::new();
         Ethernet2Header { source: self.src_mac, destination: self.dst_mac, ether_type }.write(&mut bytes).unwrap();
@@ -244,6 +263,7 @@ impl Frame {
                 }
                 bytes.extend(header.to_bytes());
             }
+            Transport::Sctp { chunk } => return self.sctp_bytes(*chunk),
         }
         bytes.extend_from_slice(&self.payload);
         bytes
@@ -279,6 +299,13 @@ pub fn inside(frame: &[u8], src: &str, dst: &str) -> Vec<u8> {
     }
     bytes.extend_from_slice(packet);
     bytes
+}
+
+/// CRC32c, bit by bit (RFC 9260 appendix A).
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ 0x82f6_3b78 })
+    })
 }
 
 /// Asserts that two frames are the same, and shows where they differ.

@@ -16,7 +16,7 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// SCTP: read, but not served by the datapath.
+    /// SCTP.
     Sctp,
 }
 

@@ -175,11 +175,6 @@ fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &
     }
     let mut claims = Vec::new();
     for (i, port) in service.ports.iter().enumerate() {
-        if port.protocol == Protocol::Sctp {
-            let text = "SCTP is not served in this version; the port is left out";
-            problems.push(Problem::notice(at(service, &format!("spec.ports[{i}].protocol"), text)));
-            continue;
-        }
         claims.extend(addresses.iter().map(|(kind, ip)| Claim {
             port: i,
             kind: *kind,

@@ -236,16 +236,14 @@ fn b73_a_node_port_number_is_one_services_for_each_protocol() {
 }
 
 #[test]
-fn what_needs_an_api_server_or_sctp_is_noted() {
+fn what_needs_an_api_server_is_noted() {
     let mut web = service("web", &[]);
     web.service_type = ServiceType::NodePort;
     web.ports = vec![port("a", 80), port("b", 81)];
-    web.ports[1].protocol = Protocol::Sctp;
-    web.ports[1].node_port = Some(30081);
     let grants = decide(vec![web], &Grants::default());
     assert!(grants.services.is_empty());
     assert!(grants.problems.iter().all(|problem| problem.severity == Severity::Notice));
-    for place in ["spec.clusterIP: none", "spec.ports[0].nodePort: none", "spec.ports[1].protocol: SCTP"] {
+    for place in ["spec.clusterIP: none", "spec.ports[0].nodePort: none", "spec.ports[1].nodePort: none"] {
         assert!(grants.problems.iter().any(|problem| problem.text.contains(place)), "{place}: {:?}", grants.problems);
     }
 }

@@ -98,9 +98,9 @@ map_specs! {
     /// [`super::SocketConfig`].
     SOCKET_CONFIG = 1, layout 1;
     /// [`crate::stage::rare::Located`], per CPU.
-    RARE_V4 = 1, layout 1;
+    RARE_V4 = 1, layout 2;
     /// The same for IPv6.
-    RARE_V6 = 1, layout 1;
+    RARE_V6 = 1, layout 2;
     /// [`super::Held`], per CPU: a frame that is about to be held, or that waits while held ones are sent.
     HELD_SCRATCH = 1, layout 1;
 }

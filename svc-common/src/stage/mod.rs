@@ -8,6 +8,7 @@ mod decap;
 mod icmp;
 pub mod rare;
 mod reject;
+mod sctp;
 mod too_big;
 
 use crate::{env::Env, family::Family, outcome::Packed, packet::Packet};
@@ -16,7 +17,7 @@ use crate::{env::Env, family::Family, outcome::Packed, packet::Packet};
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Fragments, IPv6 extension headers and transport protocols other than TCP, UDP and ICMP.
+    /// Fragments, IPv6 extension headers and transport protocols other than TCP, UDP, SCTP and ICMP.
     Rare = 0,
     /// ICMP and ICMPv6.
     Icmp = 1,
@@ -26,11 +27,13 @@ pub enum Stage {
     TooBig = 3,
     /// A packet inside of another one, which another node may have sent for a backend here.
     Decap = 4,
+    /// SCTP, whose checksum is of another kind.
+    Sctp = 5,
 }
 
 impl Stage {
     /// Every stage, by index.
-    pub const ALL: [Self; 5] = [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig, Self::Decap];
+    pub const ALL: [Self; 6] = [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig, Self::Decap, Self::Sctp];
 }
 
 /// Runs one stage, known when the program is built.
@@ -42,5 +45,6 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut
         Stage::Reject => reject::run::<F, P, E>(pkt, env),
         Stage::TooBig => too_big::run::<F, P, E>(pkt, env),
         Stage::Decap => decap::run::<F, P, E>(pkt, env),
+        Stage::Sctp => sctp::run::<F, P, E>(pkt, env),
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     answer,
     rare::{self, Piece},
+    sctp,
 };
 use crate::{
     env::Env,
@@ -38,7 +39,11 @@ fn refuse<F: Family, P: Packet, E: Env<F>>(
 ) -> Result<Packed, Reason> {
     let Scratch { parsed, .. } = scratch;
     // Nothing is decided where packets leave.
-    if matches!(P::HOOK, Hook::Egress) || rare::read::<F>(pkt, parsed, &mut Piece::default()).is_err() {
+    if matches!(P::HOOK, Hook::Egress) {
+        return Err(Reason::Unanswered);
+    }
+    let read = rare::read::<F>(pkt, parsed, &mut Piece::default());
+    if sctp::complete(pkt, parsed, read).is_err() {
         return Err(Reason::Unanswered);
     }
     let now = env.now();

@@ -7,12 +7,14 @@
 use super::{
     answer,
     rare::{self, Piece, fragment},
+    sctp,
 };
 use crate::{
     env::{Env, Route, Table},
     family::Family,
     icmp::Messages,
     maps::{Scratch, flow_flags},
+    net::proto,
     outcome::Packed,
     packet::{Hook, Packet},
     reason::Reason,
@@ -39,8 +41,11 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
 ) -> Result<Packed, Reason> {
     let mut piece = Piece::default();
     // XDP leaves such packets to tc, and egress sends nothing.
-    if !matches!(P::HOOK, Hook::Ingress)
-        || rare::read::<F>(pkt, &mut scratch.parsed, &mut piece).is_err()
+    if !matches!(P::HOOK, Hook::Ingress) {
+        return Err(Reason::Unanswered);
+    }
+    let read = rare::read::<F>(pkt, &mut scratch.parsed, &mut piece);
+    if sctp::complete(pkt, &mut scratch.parsed, read).is_err()
         || !fragment::complete::<F, E>(env, &mut scratch.parsed, &piece)
     {
         return Err(Reason::Unanswered);
@@ -60,6 +65,9 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
     if as_forwarded || (F::Messages::may_be_cut(pkt) && is_foreign::<F, P, E>(pkt, env, &flow.src)) {
         flow.flags &= !(flow_flags::FORWARD | flow_flags::HOP_RESOLVED);
         rewrite::<F, true>(pkt, parsed, flow)?;
+        if parsed.tuple.proto == proto::SCTP {
+            sctp::update_checksum(pkt, parsed)?;
+        }
         env.count(Reason::TooBig);
         return Ok(Packed::DELIVER);
     }

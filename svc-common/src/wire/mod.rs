@@ -8,6 +8,7 @@ mod eth;
 mod icmp;
 mod ipv4;
 mod ipv6;
+mod sctp;
 mod tcp;
 mod udp;
 
@@ -15,6 +16,7 @@ pub use eth::{ETH_LEN, EthHeader};
 pub use icmp::{Chunk, IcmpHeader, Word};
 pub use ipv4::Ipv4Header;
 pub use ipv6::{ExtensionHeader, Ipv6Header, ipv6_next};
+pub use sctp::{SctpChunk, SctpHeader, sctp_chunk};
 pub use tcp::{TcpHeader, tcp_flags};
 pub use udp::UdpHeader;
 
@@ -55,4 +57,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, TcpHeader: 20, UdpHeader: 8);
+headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, SctpChunk: 4, SctpHeader: 12, TcpHeader: 20, UdpHeader: 8);

@@ -1,4 +1,7 @@
 //! Packets that the ordinary path does not read: fragments, extension headers, other transport protocols.
+//!
+//! SCTP is not read here: its checksum is about all fragments of a packet, so that the first one's cannot follow a change of
+//! the ports. In fragments, and behind extension headers, it passes untouched, counted.
 
 pub mod extension;
 pub mod fragment;
@@ -55,6 +58,8 @@ pub struct Located<A> {
     pub parsed: Parsed<A>,
     /// Which part of a datagram they are of.
     pub piece: Piece,
+    /// What became of the packet, where something is left to do with it.
+    pub packed: Packed,
 }
 
 /// Runs the stage.
@@ -64,7 +69,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
         return Packed::PASS;
     };
     *located = Located::default();
-    let Located { parsed, piece } = &mut *located;
+    let Located { parsed, piece, .. } = &mut *located;
     let read = read::<F>(pkt, parsed, piece);
     let later = piece.offset != 0;
     if !piece.is_whole() {

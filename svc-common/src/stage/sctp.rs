@@ -1,0 +1,99 @@
+//! SCTP: its ports, what its chunks say of the association, and its checksum.
+
+use core::hint::black_box;
+
+use super::rare::{Located, OFFSETS};
+use crate::{
+    crc,
+    env::Env,
+    family::Family,
+    net::proto,
+    outcome::Packed,
+    packet::{Hook, Packet},
+    parse::{self, Parsed, Unparsed},
+    pipeline,
+    reason::Reason,
+    wire::{ETH_LEN, SctpChunk, SctpHeader, sctp_chunk, tcp_flags},
+};
+
+/// Runs the stage.
+#[inline(always)]
+pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
+    let Some(mut located) = env.located() else {
+        return Packed::PASS;
+    };
+    *located = Located::default();
+    let parsed = &mut located.parsed;
+    let read = parse::parse::<F>(pkt, parsed);
+    if let Err(unparsed) = complete(pkt, parsed, read) {
+        if matches!(P::HOOK, Hook::Ingress) {
+            env.count(unparsed.reason());
+        }
+        return Packed::PASS;
+    }
+    located.packed = pipeline::process_as::<F, P, E, false, true>(pkt, env, &located.parsed);
+    // The outcome is indeed kept in the map, so that the verifier looks at what follows once, not for each outcome.
+    let located = black_box(&*located);
+    // Whatever became of the packet: one that was not translated has the ports that it had. Parsing has found the header, so
+    // this cannot fail.
+    let _updated = update_checksum(pkt, &located.parsed);
+    located.packed
+}
+
+/// Goes on where [`parse::parse`] has found SCTP: reads its ports, and what kind the first chunk is, as those that open and
+/// end an association come alone.
+///
+/// # Errors
+/// What `read` says, if that is anything else; [`Unparsed::Malformed`] if the header is cut short.
+#[inline(always)]
+pub fn complete<A: Copy>(
+    pkt: &mut impl Packet,
+    parsed: &mut Parsed<A>,
+    read: Result<(), Unparsed>,
+) -> Result<(), Unparsed> {
+    const HEADER: u32 = size_of::<SctpHeader>() as u32;
+    if read != Err(Unparsed::Sctp) {
+        return read;
+    }
+    let l4 = parsed.l4 & OFFSETS;
+    if parsed.l4_len < HEADER {
+        return Err(Unparsed::Malformed);
+    }
+    let ports = pkt.header_mut::<SctpHeader>(l4 as usize)?.ports;
+    let mut kind = 0;
+    if parsed.l4_len >= HEADER + size_of::<SctpChunk>() as u32 {
+        kind = pkt.header_mut::<SctpChunk>((l4 + HEADER) as usize)?.kind;
+    }
+    parsed.tuple.set_ports_and_proto(ports, proto::SCTP);
+    parsed.tcp_flags = as_tcp(kind);
+    parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
+    Ok(())
+}
+
+/// What a segment of TCP would say in place of a chunk, so that both have the same states.
+#[inline(always)]
+const fn as_tcp(kind: u8) -> u8 {
+    match kind {
+        sctp_chunk::INIT => tcp_flags::SYN,
+        sctp_chunk::INIT_ACK => tcp_flags::SYN | tcp_flags::ACK,
+        sctp_chunk::ABORT => tcp_flags::RST,
+        sctp_chunk::SHUTDOWN | sctp_chunk::SHUTDOWN_ACK | sctp_chunk::SHUTDOWN_COMPLETE => tcp_flags::FIN,
+        _ => tcp_flags::ACK,
+    }
+}
+
+/// Lets the checksum follow once [`crate::rewrite::rewrite`] has changed the ports from those in `parsed`, if it has. There
+/// is no pseudo-header: addresses do not change it. A field of zero stays zero.
+///
+/// # Errors
+/// [`Reason::Malformed`] if the frame ends before the header, which parsing has excluded.
+#[inline(always)]
+pub fn update_checksum<A: Copy>(pkt: &mut impl Packet, parsed: &Parsed<A>) -> Result<(), Reason> {
+    let header = pkt.header_mut::<SctpHeader>((parsed.l4 & OFFSETS) as usize)?;
+    let difference = header.ports.to_word() ^ parsed.tuple.ports().to_word();
+    if difference != 0 && header.checksum != [0; 4] {
+        let delta = crc::delta(difference.to_ne_bytes(), parsed.l4_len as u16);
+        header.checksum = (u32::from_le_bytes(header.checksum) ^ delta).to_le_bytes();
+    }
+    Ok(())
+}
