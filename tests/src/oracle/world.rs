@@ -102,8 +102,18 @@ impl Oracle {
         for node in [NODE.0, NODE.1, "::1"] {
             self.set_route(node, Route::Stack);
         }
-        self.memory.v4.prefixes = vec![Prefix { addr: [127, 0, 0, 0], bits: 8, route: Route::Stack }];
         let unknown = NextHop { ifindex: self.ifindex(WORKLOAD), mtu: 1500, ..NextHop::default() };
+        // The networks of the routes above; the destinations in them that are known otherwise are on their own.
+        let beyond = Route::Via(NextHop { ifindex: self.ifindex(UPLINK), mtu: 1500, ..NextHop::default() });
+        let pods = Route::Via(unknown);
+        self.memory.v4.prefixes =
+            [([127, 0, 0, 0], 8, Route::Stack), ([10, 244, 1, 0], 24, pods), ([192, 0, 2, 0], 24, beyond)]
+                .map(|(addr, bits, route)| Prefix { addr, bits, route })
+                .to_vec();
+        let v6 = |addr: &str| addr.parse::<std::net::Ipv6Addr>().expect("IPv6").octets();
+        self.memory.v6.prefixes = [(v6("fd00:244:1::"), 64, pods), (v6("2001:db8::"), 64, beyond)]
+            .map(|(addr, bits, route)| Prefix { addr, bits, route })
+            .to_vec();
         let v6 = ["fd00:244:1::6", "fd00:244:1::7", "fd00:244:1::8"];
         for pod in ["10.244.1.6", "10.244.1.7", "10.244.1.8", "10.244.1.9"].into_iter().chain(v6) {
             self.set_route(pod, Route::Via(unknown));
