@@ -50,12 +50,11 @@ fn back(oracle: &mut Oracle, world: usize, kind: u8) {
 fn b06_an_association_is_translated_both_ways_with_a_valid_checksum() {
     with_oracle(|oracle| {
         serve(oracle);
-        for world in 0..2 {
+        for (world, (vip, backend, client)) in WORLDS.into_iter().enumerate() {
             there(oracle, world, INIT);
             back(oracle, world, INIT_ACK);
             there(oracle, world, COOKIE_ECHO);
             back(oracle, world, COOKIE_ACK);
-            let (vip, backend, client) = WORLDS[world];
             for len in (0..70).chain([500, 1400, 3000]) {
                 let payload: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
                 let data = Frame::sctp(client, vip, DATA).payload(&payload);

@@ -291,5 +291,5 @@ fn a_service_may_say_how_its_packets_reach_other_nodes() {
     assert_eq!(good(json!({"spec": {"ports": [{"port": 80}]}})).forwarding_mode, None);
     let (service, findings) = read(with("DSR"));
     assert_eq!((service.forwarding_mode, findings.refused()), (None, false));
-    assert!(findings.all()[0].text.contains("found \"DSR\", expected snat or dsr"), "{findings:?}");
+    assert!(findings.all()[0].text.contains("found `DSR`, expected snat or dsr"), "{findings:?}");
 }
