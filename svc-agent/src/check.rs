@@ -60,6 +60,15 @@ fn merge(whole: &mut Snapshot, more: Snapshot) {
     for (name, slices) in more.objects.slices {
         whole.objects.slices.entry(name).or_default().extend(slices);
     }
+    for (namespace, pods) in more.objects.pods {
+        let first = whole.objects.pods.entry(namespace).or_default();
+        for (name, pod) in pods {
+            first.entry(name).or_insert(pod);
+        }
+    }
+    for (name, node) in more.objects.nodes {
+        whole.objects.nodes.entry(name).or_insert(node);
+    }
     for (kind, count) in more.objects.counts {
         *whole.objects.counts.entry(kind).or_default() += count;
     }
@@ -101,10 +110,10 @@ mod tests {
              spec: {clusterIP: 10.96.0.10, ports: [{port: 80}], externalIPs: [192.0.2.1]}\n\
              ---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: web}\n\
              subsets: [{addresses: [{ip: 10.0.0.1}], ports: [{port: 8080}]}]\n\
-             ---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n",
+             ---\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\n\
+             ---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
         );
-        let expected =
-            "objects: Service 1, Endpoints 1, EndpointSlice 0 (not used: Pod 1); 0 errors, 0 warnings, 0 notices\n";
+        let expected = "objects: Service 1, Endpoints 1, EndpointSlice 0, Pod 1, Node 0 (not used: ConfigMap 1); 0 errors, 0 warnings, 0 notices\n";
         assert_eq!((passed, out.as_str()), (true, expected));
     }
 

@@ -7,7 +7,11 @@ pub mod address;
 mod family;
 pub mod findings;
 mod name;
+mod node;
+mod pod;
 mod problem;
+pub mod read_node;
+pub mod read_pod;
 mod read_ports;
 pub mod read_service;
 pub mod read_slices;
@@ -17,12 +21,16 @@ mod slice;
 pub mod text;
 
 #[cfg(test)]
+mod pod_tests;
+#[cfg(test)]
 mod service_tests;
 #[cfg(test)]
 mod slice_tests;
 
 pub use family::AddressFamily;
 pub use name::{ObjectKey, ObjectKind, ServiceName};
+pub use node::{Node, NodeAddress, Taint};
+pub use pod::{ContainerPort, Pod};
 pub use problem::{Problem, Severity};
 pub use rules::Rules;
 pub use service::{ForwardingMode, Ingress, Protocol, Service, ServicePort, ServiceType, Skipped};

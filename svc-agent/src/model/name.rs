@@ -33,11 +33,15 @@ pub enum ObjectKind {
     Endpoints,
     /// `discovery.k8s.io/v1` `EndpointSlice`.
     EndpointSlice,
+    /// `v1` `Pod`.
+    Pod,
+    /// `v1` `Node`.
+    Node,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Service, Self::Endpoints, Self::EndpointSlice];
+    pub const ALL: [Self; 5] = [Self::Service, Self::Endpoints, Self::EndpointSlice, Self::Pod, Self::Node];
 
     /// `kind` as in a manifest.
     pub const fn as_str(self) -> &'static str {
@@ -45,14 +49,24 @@ impl ObjectKind {
             Self::Service => "Service",
             Self::Endpoints => "Endpoints",
             Self::EndpointSlice => "EndpointSlice",
+            Self::Pod => "Pod",
+            Self::Node => "Node",
         }
     }
 
     /// `apiVersion` as in a manifest.
     pub const fn api_version(self) -> &'static str {
         match self {
-            Self::Service | Self::Endpoints => "v1",
+            Self::Service | Self::Endpoints | Self::Pod | Self::Node => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
+        }
+    }
+
+    /// Whether objects of the kind are in a namespace.
+    pub const fn is_namespaced(self) -> bool {
+        match self {
+            Self::Service | Self::Endpoints | Self::EndpointSlice | Self::Pod => true,
+            Self::Node => false,
         }
     }
 }
@@ -68,7 +82,7 @@ impl fmt::Display for ObjectKind {
 pub struct ObjectKey {
     /// Its kind.
     pub kind: ObjectKind,
-    /// Its namespace.
+    /// Its namespace; empty for a kind that has none.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -76,6 +90,9 @@ pub struct ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return write!(f, "{} `{}`", self.kind, self.name);
+        }
         write!(f, "{} `{}/{}`", self.kind, self.namespace, self.name)
     }
 }

@@ -176,11 +176,11 @@ pub fn slice_port(
     Some(SlicePort { name: name.to_owned(), port, protocol })
 }
 
-fn protocol(found: Option<&str>) -> Result<Protocol, String> {
+pub(super) fn protocol(found: Option<&str>) -> Result<Protocol, String> {
     let text = found.filter(|text| !text.is_empty()).unwrap_or("TCP");
     Protocol::parse(text).ok_or_else(|| format!("found {}, expected TCP, UDP or SCTP", quote(text)))
 }
 
-fn number(found: i32) -> Option<u16> {
+pub(super) fn number(found: i32) -> Option<u16> {
     u16::try_from(found).ok().filter(|port| *port != 0)
 }

@@ -60,6 +60,19 @@ pub fn port_name(text: &str) -> Result<(), String> {
     ))
 }
 
+/// What is wrong with the value of a label: at most 63 letters, digits, `-`, `_` and `.`, or nothing at all.
+pub fn label_value(text: &str) -> Result<(), String> {
+    let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if text.len() <= 63 && inner && edge(text.as_bytes().first()) && edge(text.as_bytes().last()) {
+        return Ok(());
+    }
+    Err(format!(
+        "found {}, expected at most 63 of letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit",
+        quote(text)
+    ))
+}
+
 fn label_chars(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -5,7 +5,7 @@ pub mod manifests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{EndpointSlice, ObjectKind, Service, ServiceName};
+use crate::model::{EndpointSlice, Node, ObjectKind, Pod, Service, ServiceName};
 pub use crate::model::{Problem, Severity};
 
 /// Everything that a source knows at one moment.
@@ -27,6 +27,10 @@ pub struct Objects {
     pub services: BTreeMap<ServiceName, Arc<Service>>,
     /// Endpoints by the Service they belong to, sorted by name.
     pub slices: BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+    /// Pods by namespace and name.
+    pub pods: BTreeMap<String, BTreeMap<String, Arc<Pod>>>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Arc<Node>>,
     /// How many objects of each kind are used, duplicates not counted.
     pub counts: BTreeMap<ObjectKind, usize>,
     /// What else was there, counted by kind: accepted and not used.

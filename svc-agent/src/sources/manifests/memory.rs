@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::documents::{self, Document};
 use super::object::{Contents, Object};
 use super::scan::Stamp;
-use crate::model::{EndpointSlice, ObjectKey, Problem, Rules, Service};
+use crate::model::{EndpointSlice, Node, ObjectKey, Pod, Problem, Rules, Service};
 
 /// An object that is shared with snapshots.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub enum Shared {
     Service(Arc<Service>),
     /// An EndpointSlice, or the subsets of an Endpoints object.
     Slices(Vec<Arc<EndpointSlice>>),
+    /// A Pod.
+    Pod(Arc<Pod>),
+    /// A Node.
+    Node(Arc<Node>),
 }
 
 impl Shared {
@@ -27,10 +31,14 @@ impl Shared {
         match (object, before) {
             (Object::Service(service), Some(Self::Service(old))) if **old == *service => Self::Service(old.clone()),
             (Object::Service(service), _) => Self::Service(Arc::from(service)),
+            (Object::Pod(pod), Some(Self::Pod(old))) if **old == *pod => Self::Pod(old.clone()),
+            (Object::Pod(pod), _) => Self::Pod(Arc::from(pod)),
+            (Object::Node(node), Some(Self::Node(old))) if **old == *node => Self::Node(old.clone()),
+            (Object::Node(node), _) => Self::Node(Arc::from(node)),
             (Object::Slices(slices), before) => {
                 let old = match before {
                     Some(Self::Slices(old)) => old.as_slice(),
-                    Some(Self::Service(_)) | None => &[],
+                    Some(Self::Service(_) | Self::Pod(_) | Self::Node(_)) | None => &[],
                 };
                 let share = |(i, slice): (usize, EndpointSlice)| match old.get(i) {
                     Some(old) if **old == slice => old.clone(),

@@ -242,6 +242,13 @@ impl ManifestSource {
                             objects.slices.entry(slice.service.clone()).or_default().push(slice.clone());
                         }
                     }
+                    Shared::Pod(pod) => {
+                        let namespace = objects.pods.entry(pod.namespace.clone()).or_default();
+                        namespace.insert(pod.name.clone(), pod.clone());
+                    }
+                    Shared::Node(node) => {
+                        objects.nodes.insert(node.name.clone(), node.clone());
+                    }
                 }
             }
             for (kind, count) in &file.ignored {

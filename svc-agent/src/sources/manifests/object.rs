@@ -11,11 +11,36 @@ use super::typed::{self, found};
 use crate::model::findings::Findings;
 use crate::model::text::{dns_label, dns_subdomain, escape, nearest, quote};
 use crate::model::{
-    EndpointSlice, ObjectKey, ObjectKind, Problem, Rules, Service, ServiceName, read_service, read_slices,
+    EndpointSlice, Node, ObjectKey, ObjectKind, Pod, Problem, Rules, Service, ServiceName, read_node, read_pod,
+    read_service, read_slices,
 };
 
 /// Lists inside lists; `kubectl` writes one level.
 const MAX_LIST_DEPTH: usize = 4;
+
+/// What is read of a Pod. Of the rest it does not matter here whether this or that version of Kubernetes would take it.
+const POD_PARTS: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec.containers.name",
+    "spec.containers.ports",
+    "spec.hostNetwork",
+    "spec.hostname",
+    "spec.initContainers.name",
+    "spec.initContainers.ports",
+    "spec.initContainers.restartPolicy",
+    "spec.nodeName",
+    "spec.subdomain",
+    "status.conditions.status",
+    "status.conditions.type",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
+];
+/// What is read of a Node.
+const NODE_PARTS: &[&str] =
+    &["apiVersion", "kind", "metadata", "spec.taints", "spec.unschedulable", "status.addresses"];
 
 /// A valid object.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +49,10 @@ pub enum Object {
     Service(Box<Service>),
     /// An EndpointSlice, or the subsets of an Endpoints object; none if it belongs to no Service.
     Slices(Vec<EndpointSlice>),
+    /// A Pod.
+    Pod(Box<Pod>),
+    /// A Node.
+    Node(Box<Node>),
 }
 
 /// What came of one object that is used.
@@ -133,12 +162,20 @@ impl Contents {
         let metadata = value.get("metadata");
         let word = |field: &str| metadata.and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
         let name = word("name").filter(|name| !name.is_empty());
-        let namespace = word("namespace").filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+        let named = word("namespace").filter(|namespace| !namespace.is_empty());
+        let namespace = if kind.is_namespaced() { named.unwrap_or("default") } else { "" };
+        if let Some(named) = named.filter(|_| !kind.is_namespaced()) {
+            let text = format!("found {}, expected none: a {kind} is in no namespace; it is ignored", quote(named));
+            findings.warn("metadata.namespace", text);
+        }
         check_name(kind, metadata, name, namespace, &mut findings);
         let key = name.map(|name| ObjectKey { kind, namespace: namespace.to_owned(), name: name.to_owned() });
         let object = read(kind, value, namespace, name.unwrap_or_default(), origin, rules, &mut findings);
         let subject = match &key {
-            Some(key) => format!("{kind} `{}/{}`", escape(&key.namespace), escape(&key.name)),
+            Some(key) => {
+                let (namespace, name) = (escape(&key.namespace), escape(&key.name));
+                ObjectKey { kind, namespace, name }.to_string()
+            }
             None => format!("{kind} without a name"),
         };
         let problems = findings.all().iter().map(|finding| {
@@ -180,6 +217,14 @@ fn read(
                 read_slices::endpoint_slice(&object, namespace, name, origin, &mut later).into_iter().collect(),
             )
         }
+        ObjectKind::Pod => {
+            let object = typed::read_part::<core::Pod>(value, POD_PARTS, findings)?;
+            Object::Pod(Box::new(read_pod::pod(&object, namespace, name, origin, &mut later)))
+        }
+        ObjectKind::Node => {
+            let object = typed::read_part::<core::Node>(value, NODE_PARTS, findings)?;
+            Object::Node(Box::new(read_node::node(&object, name, origin, &mut later)))
+        }
     };
     if !findings.all().iter().any(|finding| finding.path.ends_with(']')) {
         findings.extend_beyond(later);
@@ -209,7 +254,9 @@ fn check_name(
         None if absent("name") => findings.refuse("metadata.name", "missing, expected the name of the object"),
         None => {}
     }
-    if let Err(error) = dns_label(namespace) {
+    if kind.is_namespaced()
+        && let Err(error) = dns_label(namespace)
+    {
         findings.refuse("metadata.namespace", error);
     }
 }

@@ -24,11 +24,23 @@ const MAX_ERRORS: usize = 20;
 ///
 /// What is returned lacks the fields with wrong types. `None` if nothing could be made of it.
 pub fn read<T: DeserializeOwned>(value: &Value, findings: &mut Findings) -> Option<T> {
+    read_within(value, None, findings)
+}
+
+/// Reads those parts of a `T` that are named: paths of fields, without the indices of lists.
+///
+/// Other fields are left at their defaults, whatever is in them. Unknown fields may be newer than the types that this was
+/// built with, and are not needed here: they only warn, and only where they look like a slip.
+pub fn read_part<T: DeserializeOwned>(value: &Value, parts: &[&str], findings: &mut Findings) -> Option<T> {
+    read_within(value, Some(parts), findings)
+}
+
+fn read_within<T: DeserializeOwned>(value: &Value, parts: Option<&[&str]>, findings: &mut Findings) -> Option<T> {
     let mut skip = BTreeSet::new();
     let mut errors = Vec::new();
     let (read, unknown) = loop {
         let unknown = RefCell::new(Vec::new());
-        let walk = Walk { value, place: Place::Root, report: &Report { skip: &skip, unknown: &unknown } };
+        let walk = Walk { value, place: Place::Root, report: &Report { skip: &skip, unknown: &unknown, parts } };
         match T::deserialize(walk) {
             Ok(read) => break (Some(read), unknown.into_inner()),
             Err(error) => {
@@ -49,7 +61,7 @@ pub fn read<T: DeserializeOwned>(value: &Value, findings: &mut Findings) -> Opti
         }
     }
     for (path, text) in unknown {
-        if lenient(&path) { findings.warn(path, text) } else { findings.refuse(path, text) }
+        if parts.is_some() || lenient(&path) { findings.warn(path, text) } else { findings.refuse(path, text) }
     }
     read
 }
@@ -81,11 +93,27 @@ impl fmt::Display for Place<'_> {
     }
 }
 
+impl Place<'_> {
+    /// The names of the fields that lead here, without indices.
+    fn fields(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Element(parent, _) => parent.fields(),
+            Self::Field(parent, name) => {
+                let parent = parent.fields();
+                if parent.is_empty() { (*name).to_owned() } else { format!("{parent}.{name}") }
+            }
+        }
+    }
+}
+
 struct Report<'a> {
     /// Fields that are known to be bad.
     skip: &'a BTreeSet<String>,
     /// Unknown fields: the object they are in, and a text.
     unknown: &'a RefCell<Vec<(String, String)>>,
+    /// What is wanted of the object; everything if absent.
+    parts: Option<&'a [&'a str]>,
 }
 
 impl Report<'_> {
@@ -93,9 +121,20 @@ impl Report<'_> {
         !self.skip.is_empty() && self.skip.contains(&place.to_string())
     }
 
+    /// Whether a field is in no part that is wanted.
+    fn leaves_out(&self, place: Place<'_>) -> bool {
+        let Some(parts) = self.parts else { return false };
+        let path = place.fields();
+        let within = |outer: &str, inner: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !parts.iter().any(|part| within(part, &path) || within(&path, part))
+    }
+
     fn unknown(&self, parent: Place<'_>, field: &str, known: &[&str]) {
         let remedy = match nearest(field, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
+            None if self.parts.is_some() => return,
             None => format!("expected one of {}", known.join(", ")),
         };
         self.unknown.borrow_mut().push((parent.to_string(), format!("unknown field {}; {remedy}", quote(field))));
@@ -289,7 +328,8 @@ impl<'de> MapAccess<'de> for Fields<'de, '_> {
                 self.walk.report.unknown(self.walk.place, key, known);
                 continue;
             }
-            if self.walk.report.skips(Place::Field(&self.walk.place, key)) {
+            let place = Place::Field(&self.walk.place, key);
+            if self.walk.report.skips(place) || self.known.is_some() && self.walk.report.leaves_out(place) {
                 continue;
             }
             self.next = Some((key, value));
@@ -401,5 +441,36 @@ mod tests {
         for value in [json!(null), json!([]), json!("x"), json!({"spec": 3}), json!({"spec": {"ports": [null]}})] {
             assert_eq!(texts(&value).len(), 1, "{value}");
         }
+    }
+
+    #[test]
+    fn of_a_part_only_slips_are_told() {
+        let value = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "a", "lables": {}},
+            "spec": {
+                "nodename": "b", "newerThanWeKnow": 1, "volumes": 3,
+                "containers": [{"name": "c", "resources": {"limits": {"cpu": 1}}, "image": 3, "ports": [{"containerPort": "80"}]}],
+            },
+            "status": {"podIp": "10.0.0.1", "alsoNew": {}, "phase": 3, "containerStatuses": 4},
+        });
+        let mut findings = Findings::default();
+        let parts = ["metadata", "spec.nodeName", "spec.containers.ports", "status.phase"];
+        read_part::<k8s_openapi::api::core::v1::Pod>(&value, &parts, &mut findings).unwrap();
+        let told: Vec<String> = findings
+            .all()
+            .iter()
+            .map(|finding| format!("{} {}: {}", finding.severity, finding.path, finding.text))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "error spec.containers[0].ports[0].containerPort: found the string \"80\", expected a number",
+                "warning status.phase: found the number 3, expected a string",
+                "warning metadata: unknown field `lables`; did you mean `labels`?",
+                "warning spec: unknown field `nodename`; did you mean `nodeName`?",
+                "warning status: unknown field `podIp`; did you mean `podIP`?",
+            ]
+        );
     }
 }
