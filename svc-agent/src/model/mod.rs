@@ -33,5 +33,8 @@ pub use node::{Node, NodeAddress, Taint};
 pub use pod::{ContainerPort, Pod};
 pub use problem::{Problem, Severity};
 pub use rules::Rules;
-pub use service::{ForwardingMode, Ingress, Protocol, Service, ServicePort, ServiceType, Skipped};
+pub use service::{
+    FamilyPolicy, ForwardingMode, Ingress, Protocol, Service, ServicePort, ServiceType, Skipped, TargetPort,
+    TrafficDistribution,
+};
 pub use slice::{Endpoint, EndpointSlice, SliceOrigin, SlicePort, Target};

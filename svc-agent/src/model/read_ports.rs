@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::findings::Findings;
 use super::rules::Rules;
 use super::text::{dns_label, port_name, quote};
-use super::{Protocol, ServicePort, ServiceType, SlicePort};
+use super::{Protocol, ServicePort, ServiceType, SlicePort, TargetPort};
 
 /// Validates `spec.ports`.
 pub fn service_ports(
@@ -29,9 +29,9 @@ pub fn service_ports(
             let at = format!("spec.ports[{i}]");
             let read = service_port(port, &at, service_type, rules, findings);
             let name = name(port.name.as_deref(), &at, list.len() > 1, findings);
-            let (number, protocol, node_port) = read?;
-            seen.check(&at, &name, number, protocol, node_port, findings);
-            Some(ServicePort { name, port: number, protocol, node_port })
+            let read = read?;
+            seen.check(&at, &name, read.port, read.protocol, read.node_port, findings);
+            Some(ServicePort { name, ..read })
         })
         .collect()
 }
@@ -42,7 +42,7 @@ fn service_port(
     service_type: ServiceType,
     rules: &Rules,
     findings: &mut Findings,
-) -> Option<(u16, Protocol, Option<u16>)> {
+) -> Option<ServicePort> {
     let number = number(port.port);
     if number.is_none() {
         let found = if port.port == 0 { "missing or 0".to_owned() } else { format!("found {}", port.port) };
@@ -52,9 +52,11 @@ fn service_port(
     if let Err(error) = &protocol {
         findings.refuse(format!("{at}.protocol"), error);
     }
-    target_port(port.target_port.as_ref(), &format!("{at}.targetPort"), findings);
+    let target = target_port(port.target_port.as_ref(), &format!("{at}.targetPort"), findings);
     let node_port = node_port(port.node_port, &format!("{at}.nodePort"), service_type, rules, findings);
-    Some((number?, protocol.ok()?, node_port))
+    let port = number?;
+    let target = target.unwrap_or(TargetPort::Number(port));
+    Some(ServicePort { name: String::new(), port, protocol: protocol.ok()?, node_port, target })
 }
 
 fn node_port(
@@ -78,22 +80,26 @@ fn node_port(
     valid
 }
 
-/// Checks the target. Endpoints bring their own numbers, matched by the port's name, so it is not kept (B74).
-fn target_port(target: Option<&IntOrString>, at: &str, findings: &mut Findings) {
-    match target {
-        None | Some(IntOrString::Int(0)) => {}
-        Some(IntOrString::Int(found)) => {
-            if number(*found).is_none() {
+/// The target, if the port names one. Endpoints that are given bring their own numbers, matched by the port's name (B74).
+fn target_port(target: Option<&IntOrString>, at: &str, findings: &mut Findings) -> Option<TargetPort> {
+    match target? {
+        IntOrString::Int(0) => None,
+        IntOrString::Int(found) => {
+            let valid = number(*found);
+            if valid.is_none() {
                 findings.refuse(at, format!("found {found}, expected 1 to 65535 or the name of a port"));
             }
+            valid.map(TargetPort::Number)
         }
-        Some(IntOrString::String(text)) => {
+        IntOrString::String(text) => {
             if text.is_empty() {
+                return None;
             } else if text.bytes().all(|b| b.is_ascii_digit()) {
                 findings.refuse(at, format!("found the string {text:?}, expected a number or the name of a port"));
             } else if let Err(error) = port_name(text) {
                 findings.refuse(at, error);
             }
+            Some(TargetPort::Name(text.clone()))
         }
     }
 }

@@ -6,10 +6,14 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
 use super::findings::Findings;
-use super::read_ports::service_ports;
+use super::read_pod::labels;
+use super::read_ports::{number, service_ports};
 use super::rules::Rules;
 use super::text::{dns_subdomain, quote};
-use super::{AddressFamily, ForwardingMode, Ingress, Service, ServiceName, ServiceType, Skipped, address};
+use super::{
+    AddressFamily, FamilyPolicy, ForwardingMode, Ingress, Service, ServiceName, ServiceType, Skipped,
+    TrafficDistribution, address,
+};
 
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
@@ -38,13 +42,14 @@ pub fn service(
     let cluster_ips = cluster_ips(spec, service_type, findings);
     let headless = cluster_ips.is_none();
     let needs_ports = object.spec.is_some() && !headless && service_type != ServiceType::ExternalName;
+    let family_policy = family_policy(spec, cluster_ips.as_deref().unwrap_or_default(), findings);
     let families = families(spec, cluster_ips.as_deref().unwrap_or_default(), findings);
     if service_type == ServiceType::ExternalName {
         external_name(spec, findings);
     }
     let (external_local, internal_local) = traffic_policies(spec, service_type, findings);
-    let labels = object.metadata.labels.as_ref();
-    let has_label = |label: &str| labels.is_some_and(|labels| labels.contains_key(label));
+    let own_labels = object.metadata.labels.as_ref();
+    let has_label = |label: &str| own_labels.is_some_and(|labels| labels.contains_key(label));
     let skipped = if service_type == ServiceType::ExternalName {
         Some(Skipped::ExternalName)
     } else if headless {
@@ -63,12 +68,25 @@ pub fn service(
         service_type,
         skipped,
         ports: service_ports(spec, service_type, needs_ports, rules, findings),
+        selector: labels(spec.selector.as_ref(), "spec.selector", findings),
+        publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         families,
+        family_policy,
         cluster_ips: cluster_ips.unwrap_or_default(),
         external_ips: external_ips(spec, findings),
         ingress: ingress(object.status.as_ref(), service_type, findings),
+        load_balancer_ip: load_balancer_ip(spec, service_type, findings),
+        load_balancer_class: load_balancer_class(spec, service_type, findings),
+        allocate_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
+        health_check_node_port: health_check_node_port(spec, service_type, external_local, findings),
+        external_name: if service_type == ServiceType::ExternalName {
+            spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.').to_owned()
+        } else {
+            String::new()
+        },
         external_local,
         internal_local,
+        distribution: distribution(spec, findings),
         source_ranges: source_ranges(spec, service_type, findings),
         affinity_s: affinity(spec, findings),
         forwarding_mode: forwarding_mode(object, findings),
@@ -161,14 +179,76 @@ fn families(spec: &core::ServiceSpec, cluster_ips: &[IpAddr], findings: &mut Fin
         }
         families.push(family);
     }
-    match spec.ip_family_policy.as_deref() {
-        None | Some("" | "SingleStack" | "PreferDualStack" | "RequireDualStack") => {}
-        Some(other) => findings.refuse(
-            "spec.ipFamilyPolicy",
-            format!("found {}, expected SingleStack, PreferDualStack or RequireDualStack", quote(other)),
-        ),
-    }
     families
+}
+
+fn family_policy(spec: &core::ServiceSpec, cluster_ips: &[IpAddr], findings: &mut Findings) -> Option<FamilyPolicy> {
+    let path = "spec.ipFamilyPolicy";
+    match spec.ip_family_policy.as_deref() {
+        None | Some("") => None,
+        Some("SingleStack") => {
+            let both = cluster_ips.len() > 1 || spec.ip_families.as_ref().is_some_and(|families| families.len() > 1);
+            if both {
+                let expected = "expected PreferDualStack or RequireDualStack where there are two families";
+                findings.refuse(path, format!("found SingleStack, {expected}"));
+            }
+            Some(FamilyPolicy::SingleStack)
+        }
+        Some("PreferDualStack") => Some(FamilyPolicy::PreferDualStack),
+        Some("RequireDualStack") => Some(FamilyPolicy::RequireDualStack),
+        Some(other) => {
+            let expected = "expected SingleStack, PreferDualStack or RequireDualStack";
+            findings.refuse(path, format!("found {}, {expected}", quote(other)));
+            None
+        }
+    }
+}
+
+/// The address that a Service wishes for. A wish that cannot be read does not keep the rest of it from working.
+fn load_balancer_ip(spec: &core::ServiceSpec, service_type: ServiceType, findings: &mut Findings) -> Option<IpAddr> {
+    let text = spec.load_balancer_ip.as_deref().filter(|text| !text.is_empty())?;
+    if service_type != ServiceType::LoadBalancer {
+        return None;
+    }
+    match address::parse(text) {
+        Ok(ip) => Some(ip),
+        Err(error) => {
+            findings.leave_out("spec.loadBalancerIP", error);
+            None
+        }
+    }
+}
+
+fn load_balancer_class(spec: &core::ServiceSpec, service_type: ServiceType, findings: &mut Findings) -> Option<String> {
+    let class = spec.load_balancer_class.as_ref()?;
+    let path = "spec.loadBalancerClass";
+    if service_type != ServiceType::LoadBalancer {
+        findings.refuse(path, format!("must be absent where the type is {service_type}, expected LoadBalancer"));
+    }
+    if class.is_empty() {
+        findings.refuse(path, "found an empty name, expected the name of a load balancer or none");
+    }
+    Some(class.clone())
+}
+
+fn health_check_node_port(
+    spec: &core::ServiceSpec,
+    service_type: ServiceType,
+    external_local: bool,
+    findings: &mut Findings,
+) -> Option<u16> {
+    let found = spec.health_check_node_port.filter(|port| *port != 0)?;
+    let path = "spec.healthCheckNodePort";
+    if service_type != ServiceType::LoadBalancer || !external_local {
+        let text = "must be absent unless the type is LoadBalancer and the external traffic policy is Local";
+        findings.refuse(path, format!("found {found}, {text}"));
+        return None;
+    }
+    let valid = number(found);
+    if valid.is_none() {
+        findings.refuse(path, format!("found {found}, expected 1 to 65535"));
+    }
+    valid
 }
 
 fn external_name(spec: &core::ServiceSpec, findings: &mut Findings) {
@@ -239,14 +319,20 @@ fn traffic_policies(spec: &core::ServiceSpec, service_type: ServiceType, finding
         let text = format!("must be absent where the type is {service_type} and there are no externalIPs");
         findings.refuse("spec.externalTrafficPolicy", text);
     }
-    match spec.traffic_distribution.as_deref() {
-        None | Some("" | "PreferClose" | "PreferSameZone" | "PreferSameNode") => {}
-        Some(other) => findings.refuse(
-            "spec.trafficDistribution",
-            format!("found {}, expected PreferClose, PreferSameZone or PreferSameNode", quote(other)),
-        ),
-    }
     (external, internal)
+}
+
+fn distribution(spec: &core::ServiceSpec, findings: &mut Findings) -> Option<TrafficDistribution> {
+    match spec.traffic_distribution.as_deref() {
+        None | Some("") => None,
+        Some("PreferClose" | "PreferSameZone") => Some(TrafficDistribution::PreferSameZone),
+        Some("PreferSameNode") => Some(TrafficDistribution::PreferSameNode),
+        Some(other) => {
+            let expected = "expected PreferClose, PreferSameZone or PreferSameNode";
+            findings.refuse("spec.trafficDistribution", format!("found {}, {expected}", quote(other)));
+            None
+        }
+    }
 }
 
 /// The source ranges. An entry that cannot be read refuses the Service: dropping it could leave an empty list, and

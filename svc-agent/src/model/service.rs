@@ -1,5 +1,6 @@
 //! A validated Service.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -95,6 +96,35 @@ pub enum Skipped {
     OtherProxy,
 }
 
+/// Where a port of a Service leads to in a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// The same in every Pod.
+    Number(u16),
+    /// The port of that name among those of the Pod's containers.
+    Name(String),
+}
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyPolicy {
+    /// One family.
+    SingleStack,
+    /// Both, where there are both.
+    PreferDualStack,
+    /// Both.
+    RequireDualStack,
+}
+
+/// `spec.trafficDistribution`: which endpoints are nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficDistribution {
+    /// Those of the client's zone; `PreferClose` is the older word for it.
+    PreferSameZone,
+    /// Those of the client's node, or else of its zone.
+    PreferSameNode,
+}
+
 /// One element of `spec.ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
@@ -106,6 +136,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// The port of every node, if given.
     pub node_port: Option<u16>,
+    /// Where it leads to; the same number unless given.
+    pub target: TargetPort,
 }
 
 /// One element of `status.loadBalancer.ingress` that has an address.
@@ -152,20 +184,38 @@ pub struct Service {
     pub service_type: ServiceType,
     /// Why nothing is programmed for it, if so.
     pub skipped: Option<Skipped>,
+    /// Which Pods are its endpoints; empty if somebody else says so.
+    pub selector: BTreeMap<String, String>,
+    /// `spec.publishNotReadyAddresses`: every endpoint counts as ready.
+    pub publish_not_ready: bool,
     /// `spec.ipFamilies`; empty if it does not say.
     pub families: Vec<AddressFamily>,
+    /// `spec.ipFamilyPolicy`; `None` if it does not say.
+    pub family_policy: Option<FamilyPolicy>,
     /// At most one address per family; empty where no API server assigned one.
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
     /// Addresses of the load balancer; empty unless the type is LoadBalancer.
     pub ingress: Vec<Ingress>,
+    /// `spec.loadBalancerIP`: the address that it wishes for.
+    pub load_balancer_ip: Option<IpAddr>,
+    /// `spec.loadBalancerClass`: who is to give it an address, if not the default.
+    pub load_balancer_class: Option<String>,
+    /// `spec.allocateLoadBalancerNodePorts`.
+    pub allocate_node_ports: bool,
+    /// `spec.healthCheckNodePort`: where load balancers ask whether this node has endpoints, if given.
+    pub health_check_node_port: Option<u16>,
+    /// `spec.externalName`; empty unless the type is ExternalName.
+    pub external_name: String,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// `externalTrafficPolicy: Local`.
     pub external_local: bool,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
+    /// `spec.trafficDistribution`, if it says.
+    pub distribution: Option<TrafficDistribution>,
     /// `loadBalancerSourceRanges`: empty allows all. Never empty because entries were invalid.
     pub source_ranges: Vec<IpNet>,
     /// Session affinity by client address, in seconds.

@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1 as core;
 use serde_json::{Value, json};
 
 use super::findings::Findings;
-use super::{ForwardingMode, Protocol, Rules, Service, ServiceName, ServiceType, Skipped, read_service};
+use super::{
+    FamilyPolicy, ForwardingMode, Protocol, Rules, Service, ServiceName, ServiceType, Skipped, TargetPort,
+    TrafficDistribution, read_service,
+};
 
 fn read(value: Value) -> (Service, Findings) {
     let mut whole = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}});
@@ -292,4 +295,59 @@ fn a_service_may_say_how_its_packets_reach_other_nodes() {
     let (service, findings) = read(with("DSR"));
     assert_eq!((service.forwarding_mode, findings.refused()), (None, false));
     assert!(findings.all()[0].text.contains("found `DSR`, expected snat or dsr"), "{findings:?}");
+}
+
+#[test]
+fn what_controllers_need_is_kept() {
+    let service = good(json!({"spec": {
+        "type": "LoadBalancer", "clusterIP": "10.96.0.10", "selector": {"app": "web"}, "publishNotReadyAddresses": true,
+        "ipFamilyPolicy": "PreferDualStack", "loadBalancerIP": "192.0.2.1", "loadBalancerClass": "example.com/lb",
+        "allocateLoadBalancerNodePorts": false, "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000,
+        "trafficDistribution": "PreferClose",
+        "ports": [{"name": "a", "port": 80, "targetPort": "http"}, {"name": "b", "port": 81, "targetPort": 8081}, {"name": "c", "port": 82}],
+    }}));
+    assert_eq!(service.selector.get("app").map(String::as_str), Some("web"));
+    assert_eq!(service.family_policy, Some(FamilyPolicy::PreferDualStack));
+    assert_eq!(service.load_balancer_ip, Some("192.0.2.1".parse().unwrap()));
+    assert_eq!(service.load_balancer_class.as_deref(), Some("example.com/lb"));
+    assert_eq!((service.publish_not_ready, service.allocate_node_ports), (true, false));
+    assert_eq!(service.health_check_node_port, Some(32_000));
+    assert_eq!(service.distribution, Some(TrafficDistribution::PreferSameZone));
+    let targets: Vec<TargetPort> = service.ports.into_iter().map(|port| port.target).collect();
+    assert_eq!(targets, [TargetPort::Name("http".to_owned()), TargetPort::Number(8081), TargetPort::Number(82)]);
+    let service = good(json!({"spec": {"type": "ExternalName", "externalName": "db.example.com."}}));
+    assert_eq!((service.external_name.as_str(), service.allocate_node_ports), ("db.example.com", true));
+}
+
+#[test]
+fn what_controllers_need_is_checked() {
+    let port = json!([{"port": 80}]);
+    check_refused(&[
+        (json!({"ports": port, "selector": {"app": "a b"}}), "spec.selector[app]", "expected at most 63"),
+        (
+            json!({"ports": port, "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4", "IPv6"]}),
+            "spec.ipFamilyPolicy",
+            "two families",
+        ),
+        (
+            json!({"ports": port, "ipFamilyPolicy": "SingleStack", "clusterIPs": ["10.96.0.1", "fd00::1"]}),
+            "spec.ipFamilyPolicy",
+            "two families",
+        ),
+        (json!({"ports": port, "loadBalancerClass": "example.com/lb"}), "spec.loadBalancerClass", "must be absent"),
+        (json!({"ports": port, "type": "LoadBalancer", "loadBalancerClass": ""}), "spec.loadBalancerClass", "empty"),
+        (
+            json!({"ports": port, "type": "LoadBalancer", "healthCheckNodePort": 32000}),
+            "spec.healthCheckNodePort",
+            "must be absent",
+        ),
+        (
+            json!({"ports": port, "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 70000}),
+            "spec.healthCheckNodePort",
+            "expected 1 to 65535",
+        ),
+    ]);
+    let (service, findings) =
+        read(json!({"spec": {"type": "LoadBalancer", "ports": port, "loadBalancerIP": "127.0.0.1"}}));
+    assert_eq!((service.load_balancer_ip, findings.refused(), findings.all().len()), (None, false, 1));
 }

@@ -41,6 +41,10 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on, if known.
     pub node: Option<String>,
+    /// The zone it is in, if known.
+    pub zone: Option<String>,
+    /// The name that DNS gives it below the Service's, if it has one of its own.
+    pub hostname: Option<String>,
     /// The object behind it, if known.
     pub target: Option<Target>,
     /// Zones that should use it; empty without a hint.

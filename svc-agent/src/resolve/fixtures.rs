@@ -1,12 +1,13 @@
 //! Short ways to write Services and endpoints in the tests of this folder.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Node;
 use crate::model::{
     Endpoint, EndpointSlice, ForwardingMode, Ingress, Protocol, Service, ServiceName, ServicePort, ServiceType,
-    SliceOrigin, SlicePort,
+    SliceOrigin, SlicePort, TargetPort,
 };
 use crate::sources::{Objects, Snapshot};
 
@@ -32,13 +33,22 @@ pub fn service(name: &str, cluster_ips: &[&str]) -> Service {
         created: None,
         service_type: ServiceType::ClusterIp,
         skipped: None,
+        selector: BTreeMap::new(),
+        publish_not_ready: false,
         families: Vec::new(),
+        family_policy: None,
         cluster_ips: cluster_ips.iter().map(|text| ip(text)).collect(),
         external_ips: Vec::new(),
         ingress: Vec::new(),
+        load_balancer_ip: None,
+        load_balancer_class: None,
+        allocate_node_ports: true,
+        health_check_node_port: None,
+        external_name: String::new(),
         ports: vec![port("", 80)],
         external_local: false,
         internal_local: false,
+        distribution: None,
         source_ranges: Vec::new(),
         affinity_s: None,
         forwarding_mode: None,
@@ -46,7 +56,13 @@ pub fn service(name: &str, cluster_ips: &[&str]) -> Service {
 }
 
 pub fn port(name: &str, port: u16) -> ServicePort {
-    ServicePort { name: name.to_owned(), port, protocol: Protocol::Tcp, node_port: None }
+    ServicePort {
+        name: name.to_owned(),
+        port,
+        protocol: Protocol::Tcp,
+        node_port: None,
+        target: TargetPort::Number(port),
+    }
 }
 
 pub fn ingress(text: &str) -> Ingress {
@@ -61,6 +77,8 @@ pub fn endpoint(text: &str, node: Option<&str>) -> Endpoint {
         serving: true,
         terminating: false,
         node: node.map(str::to_owned),
+        zone: None,
+        hostname: None,
         target: None,
         for_zones: Vec::new(),
         for_nodes: Vec::new(),
