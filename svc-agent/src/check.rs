@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use crate::model::{ObjectKind, Problem, Rules, Severity};
 use crate::resolve::{Node, Policy, Resolver};
-use crate::sources::Snapshot;
 use crate::sources::manifests::ManifestSource;
+use crate::sources::{Snapshot, merge};
 
 /// Prints every problem of the manifests, one line each, then one line of counts. The path `-` stands for `input`.
 ///
@@ -17,16 +17,15 @@ use crate::sources::manifests::ManifestSource;
 /// # Errors
 /// If `out` cannot be written to.
 pub fn run(paths: &[PathBuf], rules: &Rules, input: &mut dyn Read, out: &mut dyn Write) -> io::Result<ExitCode> {
-    let mut whole = Snapshot { complete: true, ..Snapshot::default() };
-    for path in paths {
-        let snapshot = if path == Path::new("-") {
+    let snapshots = paths.iter().map(|path| {
+        if path == Path::new("-") {
             ManifestSource::read_text(&mut *input, "stdin", rules)
         } else {
             let prefix = if paths.len() > 1 { prefix(path) } else { String::new() };
             ManifestSource::look_once(path, &prefix, rules)
-        };
-        merge(&mut whole, snapshot);
-    }
+        }
+    });
+    let whole = merge(snapshots);
     let desired = Resolver::new(Policy::anything()).update(&whole, &Node::default());
     for problem in &desired.problems {
         writeln!(out, "{problem}")?;
@@ -41,40 +40,6 @@ fn prefix(path: &Path) -> String {
     let directory = if path.is_dir() { Some(path) } else { path.parent() };
     let directory = directory.map(|directory| directory.to_string_lossy()).filter(|directory| !directory.is_empty());
     directory.map(|directory| format!("{}/", directory.trim_end_matches('/'))).unwrap_or_default()
-}
-
-/// Adds what a further path holds; of one Service in two paths the first counts, as between files.
-fn merge(whole: &mut Snapshot, more: Snapshot) {
-    whole.problems.extend(more.problems);
-    for (name, service) in more.objects.services {
-        if let Some(first) = whole.objects.services.get(&name) {
-            let text = format!(
-                "{}, Service `{name}`: defined already in {}; remove one of them",
-                service.origin, first.origin
-            );
-            whole.problems.push(Problem::error(text));
-        } else {
-            whole.objects.services.insert(name, service);
-        }
-    }
-    for (name, slices) in more.objects.slices {
-        whole.objects.slices.entry(name).or_default().extend(slices);
-    }
-    for (namespace, pods) in more.objects.pods {
-        let first = whole.objects.pods.entry(namespace).or_default();
-        for (name, pod) in pods {
-            first.entry(name).or_insert(pod);
-        }
-    }
-    for (name, node) in more.objects.nodes {
-        whole.objects.nodes.entry(name).or_insert(node);
-    }
-    for (kind, count) in more.objects.counts {
-        *whole.objects.counts.entry(kind).or_default() += count;
-    }
-    for (kind, count) in more.objects.ignored {
-        *whole.objects.ignored.entry(kind).or_default() += count;
-    }
 }
 
 fn summary(snapshot: &Snapshot, problems: &[Problem]) -> String {

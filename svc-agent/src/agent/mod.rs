@@ -48,10 +48,13 @@ use crate::datapath;
 use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
+use crate::model::Rules;
 use crate::reconcile::Reconciler;
 use crate::reserve::Reserved;
 use crate::resolve::{Node, Policy};
 use crate::sockets::Tables as SocketTables;
+use crate::sources::LocalSources;
+use crate::sources::applied::Applied;
 use crate::sys::bpf;
 
 /// How often the flow tables are swept.
@@ -70,10 +73,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     bpf::lift_memory_lock();
     let shutdown = shutdown()?;
     let pins = Arc::new(PinDir::open(&config.pin_dir)?);
+    let applied = Arc::new(Applied::open(&config.state_dir, Rules::default())?);
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
     let (programs, maps) =
         Programs::load(&pins, object, Sizes { max_flows: config.max_flows }, config.socket_lb != SocketLb::Off)?;
-    let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps))?;
+    let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps), applied)?;
     tokio::pin!(shutdown);
     let mut tasks = JoinSet::new();
     tokio::select! {
@@ -127,7 +131,13 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: &Config, pins: Arc<PinDir>, mut programs: Programs, maps: Arc<Maps>) -> anyhow::Result<Self> {
+    fn new(
+        config: &Config,
+        pins: Arc<PinDir>,
+        mut programs: Programs,
+        maps: Arc<Maps>,
+        applied: Arc<Applied>,
+    ) -> anyhow::Result<Self> {
         let published = Arc::new(Published::default());
         let snat_ports = config.snat_ports;
         let epoch = Epoch::new(&maps, snat_ports.min..=snat_ports.max, first_epoch())?;
@@ -191,7 +201,8 @@ impl Agent {
             reserved,
             unpinned: None,
         };
-        let syncer = Syncer::new(&config.manifests, policy(config), node(config), reconciler, addresses, published);
+        let source = LocalSources::new(&config.manifests, applied.objects(), &Rules::default());
+        let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
         Ok(Self { follower, syncer, view, sweeper, sockets, reader, names })
     }
 

@@ -1,14 +1,15 @@
 //! What the tasks of the agent tell about themselves, for the control socket to read.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::control::api::{Device, SocketHooks};
 use crate::expire::Swept;
 use crate::reconcile::Report;
 use crate::resolve::Desired;
+use crate::sources::Snapshot;
 
 /// A value that one task replaces and others look at.
 #[derive(Debug, Default)]
@@ -45,6 +46,8 @@ pub struct SyncState {
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Published {
+    /// The objects that the maps were brought in line with last.
+    pub snapshot: watch::Sender<Arc<Snapshot>>,
     /// Services.
     pub sync: Shared<SyncState>,
     /// Devices, by ifindex.

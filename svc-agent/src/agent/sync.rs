@@ -12,19 +12,18 @@ use tracing::{debug, info, warn};
 
 use super::published::{Published, SyncState};
 use crate::apply::kernel::KernelStore;
-use crate::model::{Problem, Rules, Severity};
+use crate::model::{Problem, Severity};
 use crate::reconcile::{Reconciler, Report};
 use crate::resolve::{Node, Policy, Resolver};
-use crate::sources::Snapshot;
-use crate::sources::manifests::ManifestSource;
+use crate::sources::{LocalSources, Snapshot};
 
 /// The shortest and the longest pause before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What the task works with.
 pub struct Syncer {
-    source: ManifestSource,
-    snapshot: Snapshot,
+    source: LocalSources,
+    snapshot: Arc<Snapshot>,
     resolver: Resolver,
     node: Node,
     reconciler: Reconciler<KernelStore>,
@@ -39,7 +38,7 @@ pub struct Syncer {
 impl Syncer {
     /// Reads nothing yet. `node` gets its addresses from `addresses`.
     pub fn new(
-        manifests: &std::path::Path,
+        source: LocalSources,
         policy: Policy,
         node: Node,
         reconciler: Reconciler<KernelStore>,
@@ -47,8 +46,8 @@ impl Syncer {
         published: Arc<Published>,
     ) -> Self {
         Self {
-            source: ManifestSource::new(manifests, Rules::default()),
-            snapshot: Snapshot::default(),
+            source,
+            snapshot: Arc::default(),
             resolver: Resolver::new(policy),
             node,
             reconciler,
@@ -61,7 +60,7 @@ impl Syncer {
 
     /// Loads the sources and brings the maps in line with them; false if the maps could not even be read.
     pub fn load(&mut self) -> bool {
-        self.snapshot = self.source.load();
+        self.snapshot = Arc::new(self.source.load());
         self.reconcile()
     }
 
@@ -111,6 +110,7 @@ impl Syncer {
         let readable = report.error.is_none();
         let last_success = if self.retry.is_none() { Some(Instant::now()) } else { before.last_success };
         self.published.sync.set(SyncState { desired, report, last_success });
+        self.published.snapshot.send_replace(self.snapshot.clone());
         readable
     }
 }

@@ -55,6 +55,8 @@ macro_rules! keys {
 keys! {
     MANIFESTS: "manifests", "DIR", None,
         "Directory of Service, EndpointSlice and Endpoints manifests; watched for changes";
+    STATE_DIR: "state-dir", "DIR", Some("/var/lib/svc-agent"),
+        "Directory for what must outlive a reboot: objects that were applied with svcctl";
     NODE_NAME: "node-name", "NAME", None,
         "Name of this node, as in nodeName of endpoints (default: the host name)";
     ZONE: "zone", "ZONE", None,

@@ -20,6 +20,8 @@ use keys::{Key, Values};
 pub struct Config {
     /// Directory of manifests.
     pub manifests: PathBuf,
+    /// Directory of what must outlive a reboot.
+    pub state_dir: PathBuf,
     /// Name of this node.
     pub node_name: String,
     /// Topology zone of this node.
@@ -109,6 +111,7 @@ impl Config {
         };
         Ok(Self {
             manifests: required(values, &keys::MANIFESTS)?.into(),
+            state_dir: value::absolute(values, &keys::STATE_DIR)?,
             node_name,
             zone: text(values, &keys::ZONE),
             devices: Patterns::new(

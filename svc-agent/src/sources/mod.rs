@@ -1,11 +1,18 @@
 //! Who tells the agent what to do. A source delivers snapshots of validated objects and knows nothing of their meaning.
 
+pub mod applied;
+mod local;
 pub mod manifests;
+mod merge;
+mod raw;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{EndpointSlice, Node, ObjectKind, Pod, Service, ServiceName};
+pub use self::local::LocalSources;
+pub use self::merge::merge;
+pub use self::raw::{Keeper, Raw};
+use crate::model::{EndpointSlice, Node, ObjectKey, ObjectKind, Pod, Service, ServiceName};
 pub use crate::model::{Problem, Severity};
 
 /// Everything that a source knows at one moment.
@@ -31,6 +38,8 @@ pub struct Objects {
     pub pods: BTreeMap<String, BTreeMap<String, Arc<Pod>>>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Arc<Node>>,
+    /// All of these objects as they were given, and those that were refused.
+    pub raw: BTreeMap<ObjectKey, Raw>,
     /// How many objects of each kind are used, duplicates not counted.
     pub counts: BTreeMap<ObjectKind, usize>,
     /// What else was there, counted by kind: accepted and not used.

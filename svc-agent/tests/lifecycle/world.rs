@@ -109,6 +109,7 @@ impl World {
         command.args(&enter[1..]).arg(AGENT).arg("run");
         command.arg("--manifests").arg(self.files.path().join("manifests")).arg("--socket").arg(socket);
         command.args(["--node-name", "node-a", "--max-flows", "4096", "--pin-dir"]).arg(self.pin_dir());
+        command.arg("--state-dir").arg(socket.with_extension("state"));
         // The hooks see every process of the machine.
         command.args(["--socket-lb", "off"]);
         command.args(args);

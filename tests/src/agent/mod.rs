@@ -78,6 +78,7 @@ impl Agent {
         let mut command = binaries::command("svc-agent")?;
         command.arg("run").arg("--manifests").arg(self.manifests()).arg("--socket").arg(self.socket());
         command.arg("--pin-dir").arg(&self.pin_dir).args(["--node-name", &self.node]);
+        command.arg("--state-dir").arg(self.dir.path().join("state"));
         // Small tables: many agents run at once, and the kernel allocates them whole.
         command.args(["--max-flows", "16384"]);
         // The hooks see every process of the machine: tests of sockets give a control group of their own.

@@ -62,7 +62,8 @@ impl Stage {
     pub fn spawn_agent(&mut self, show: &Show) -> Result<()> {
         let program = shown_path("svc-agent")?;
         let args = format!(
-            "run --manifests {RUN_DIR}/manifests --node-name node-0 --pin-dir {PIN_DIR} --socket {} --socket-lb off",
+            "run --manifests {RUN_DIR}/manifests --state-dir {RUN_DIR}/state --node-name node-0 --pin-dir {PIN_DIR} \
+             --socket {} --socket-lb off",
             socket()
         );
         show.print(&format!("{} {program} {args} &", enter("node-0")));

@@ -11,6 +11,7 @@ use super::documents::{self, Document};
 use super::object::{Contents, Object};
 use super::scan::Stamp;
 use crate::model::{EndpointSlice, Node, ObjectKey, Pod, Problem, Rules, Service};
+use crate::sources::{Keeper, Raw};
 
 /// An object that is shared with snapshots.
 #[derive(Clone, Debug)]
@@ -59,14 +60,20 @@ pub struct Good {
     pub origin: String,
     /// The object.
     pub object: Shared,
+    /// As it was given.
+    pub raw: Raw,
 }
 
 /// What is remembered of one file.
 #[derive(Debug, Default)]
 pub struct Memory {
     stamp: Option<Stamp>,
+    /// Who keeps the file.
+    keeper: Keeper,
     /// The objects to use, in the order of the file.
     pub good: Vec<Good>,
+    /// The objects that have no good version, as they were given.
+    pub refused: Vec<(ObjectKey, Raw)>,
     /// What is wrong with the version that was read last.
     pub problems: Vec<Problem>,
     /// Objects of kinds that are not used.
@@ -77,6 +84,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Of a file that was not read yet.
+    pub fn new(keeper: Keeper) -> Self {
+        Self { keeper, ..Self::default() }
+    }
+
     /// Whether this version was read already.
     pub fn is_current(&self, stamp: Stamp) -> bool {
         self.stamp == Some(stamp)
@@ -129,6 +141,7 @@ impl Memory {
             contents.add(name, document, rules);
         }
         let before: BTreeMap<ObjectKey, Good> = self.good.drain(..).map(|good| (good.key.clone(), good)).collect();
+        let refused: BTreeMap<ObjectKey, Raw> = self.refused.drain(..).collect();
         self.problems.clear();
         self.ignored = contents.ignored;
         let mut lost = false;
@@ -136,16 +149,23 @@ impl Memory {
             let old = read.key.as_ref().and_then(|key| before.get(key));
             let kept = match (read.key, read.object, old) {
                 (Some(key), Some(object), old) => {
+                    let earlier = old.map(|old| &old.raw).or_else(|| refused.get(&key));
+                    let raw = Raw::new(&read.raw, self.keeper, &read.origin).following(earlier);
                     let object = Shared::new(object, old.map(|old| &old.object));
-                    self.good.push(Good { key, origin: read.origin, object });
+                    self.good.push(Good { key, origin: read.origin, object, raw });
                     false
                 }
                 (_, _, Some(old)) => {
                     self.good.push(old.clone());
                     true
                 }
-                (_, _, None) => {
+                (key, _, None) => {
                     lost = true;
+                    if let Some(key) = key {
+                        let mut raw = Raw::new(&read.raw, self.keeper, &read.origin).following(refused.get(&key));
+                        raw.refused = true;
+                        self.refused.push((key, raw));
+                    }
                     false
                 }
             };

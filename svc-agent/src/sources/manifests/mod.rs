@@ -3,7 +3,7 @@
 //! Every file has a memory of its last good state, so that a slip in one takes nothing down (B79). Where two files
 //! define the same object, the first in the order of file names counts.
 
-mod documents;
+pub(super) mod documents;
 mod json;
 mod memory;
 mod object;
@@ -25,10 +25,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::documents::Document;
 use self::memory::{Memory, Shared};
+pub(super) use self::object::Contents;
 use self::scan::{Found, Scan, scan};
 use self::watch::Watch;
-use super::{Objects, Snapshot};
+use super::{Keeper, Objects, Snapshot};
 use crate::model::text::escape;
 use crate::model::{ObjectKey, Problem, Rules};
 
@@ -47,6 +49,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ManifestSource {
     root: PathBuf,
+    keeper: Keeper,
     rules: Rules,
     files: BTreeMap<String, Memory>,
     /// No look at the root succeeded yet: what is bad may be in the maps all the same.
@@ -70,6 +73,7 @@ impl ManifestSource {
     pub fn new(root: impl Into<PathBuf>, rules: Rules) -> Self {
         Self {
             root: root.into(),
+            keeper: Keeper::Manifests,
             rules,
             files: BTreeMap::new(),
             starting: true,
@@ -81,6 +85,11 @@ impl ManifestSource {
             pending: false,
             next_poll: None,
         }
+    }
+
+    /// A source over the directory where the agent keeps what was applied.
+    pub fn of_applied(root: impl Into<PathBuf>, rules: Rules) -> Self {
+        Self { keeper: Keeper::Applied, prefix: "applied/".to_owned(), ..Self::new(root, rules) }
     }
 
     /// What a directory or a file holds at present; `prefix` stands before the names of files in messages.
@@ -193,7 +202,7 @@ impl ManifestSource {
     }
 
     fn read(&mut self, found: &Found) {
-        let file = self.files.entry(found.name.clone()).or_default();
+        let file = self.files.entry(found.name.clone()).or_insert_with(|| Memory::new(self.keeper));
         if file.is_current(found.stamp) {
             return;
         }
@@ -232,6 +241,7 @@ impl ManifestSource {
                     continue;
                 }
                 first.insert(&good.key, &good.origin);
+                objects.raw.insert(good.key.clone(), good.raw.clone());
                 *objects.counts.entry(good.key.kind).or_default() += 1;
                 match &good.object {
                     Shared::Service(service) => {
@@ -250,6 +260,10 @@ impl ManifestSource {
                         objects.nodes.insert(node.name.clone(), node.clone());
                     }
                 }
+            }
+            for (key, raw) in &file.refused {
+                // What is refused hides no good one, wherever that stands.
+                objects.raw.entry(key.clone()).or_insert_with(|| raw.clone());
             }
             for (kind, count) in &file.ignored {
                 *objects.ignored.entry(kind.clone()).or_default() += count;

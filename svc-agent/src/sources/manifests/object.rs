@@ -64,6 +64,8 @@ pub struct Read {
     pub origin: String,
     /// The object, unless it is refused.
     pub object: Option<Object>,
+    /// As it was given, with its version and kind; null if it is none.
+    pub raw: Value,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
@@ -87,7 +89,7 @@ impl Contents {
         let mut refuse = |path: &str, text: String| {
             let at = if path.is_empty() { origin.to_owned() } else { format!("{origin}: {path}") };
             let problems = vec![Problem::error(format!("{at}: {text}"))];
-            self.objects.push(Read { key: None, origin: origin.to_owned(), object: None, problems });
+            self.objects.push(Read { key: None, origin: origin.to_owned(), object: None, raw: Value::Null, problems });
         };
         let Some(map) = value.as_object() else {
             return refuse(
@@ -185,8 +187,18 @@ impl Contents {
         });
         let problems = problems.collect();
         let object = object.filter(|_| !findings.refused() && key.is_some());
-        self.objects.push(Read { key, origin: origin.to_owned(), object, problems });
+        self.objects.push(Read { key, origin: origin.to_owned(), object, raw: complete(kind, value), problems });
     }
+}
+
+/// Items of a typed list may leave out what the list says.
+fn complete(kind: ObjectKind, value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("apiVersion".to_owned(), kind.api_version().into());
+        map.insert("kind".to_owned(), kind.as_str().into());
+    }
+    value
 }
 
 fn read(
