@@ -30,7 +30,7 @@ impl Sticky {
         let local = frontend.flags & scope != 0;
         Self {
             service: frontend.service,
-            generation: frontend.flags >> frontend_flags::GENERATION_SHIFT,
+            generation: frontend.generation(),
             timeout_s: frontend.affinity_s,
             set: if local { backend_flags::LOCAL_SET } else { backend_flags::CLUSTER_SET } as u32,
         }

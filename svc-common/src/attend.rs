@@ -147,8 +147,7 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
 /// Whether the flow's backend still serves what the client dialled.
 #[inline(always)]
 fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
-    let key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
-    let Some(service) = env.lookup_frontend(&key).map(|frontend| frontend.service) else {
+    let Some(service) = env.lookup_frontend(&FrontendKey::dialled(key)).map(|frontend| frontend.service) else {
         return false;
     };
     env.lookup_backend(flow.backend).is_some_and(|backend| {

@@ -50,8 +50,7 @@ pub fn choose<F: Family, E: Env<F>>(env: &mut E, selection: u32, hash: u32) -> R
     if selection.is_empty() {
         return Err(if selection == Selection::DROP { Reason::NoLocalEndpoint } else { Reason::NoEndpoint });
     }
-    let index = ((u64::from(hash) * u64::from(selection.len())) >> 32) as u32;
-    Ok(env.slot(selection.offset().wrapping_add(index)))
+    Ok(env.slot(selection.slot_of(hash)))
 }
 
 /// How a packet reaches its backend.
@@ -153,8 +152,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     let own = pkt.ifindex();
     // The address first: what is not ours costs one look-up.
     let address = env.lookup_frontend(&FrontendKey::of_address(key.dst)).map_or(NOT_OURS, |row| row.flags);
-    let frontend_key = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
-    let frontend = if address == NOT_OURS { None } else { env.lookup_frontend(&frontend_key) };
+    let frontend = if address == NOT_OURS { None } else { env.lookup_frontend(&FrontendKey::dialled(key)) };
     let frontend = match frontend {
         Some(frontend) => *frontend,
         None if address != NOT_OURS && address & frontend_flags::VIP != 0 => {

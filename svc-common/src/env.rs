@@ -7,6 +7,8 @@ use crate::{
         Selection, Tuple,
     },
     net::Mac,
+    outcome::Packed,
+    packet::{Hook, Packet},
     reason::Reason,
     stage::rare::fragment::Fragments,
 };
@@ -76,6 +78,18 @@ pub trait Env<F: Family>: Fragments<F> {
     /// Looks a flow up. What is written through the reference is in the table at once.
     fn lookup_flow(&mut self, table: Table, key: &Tuple<F::Addr>) -> Option<&mut Flow<F::Addr>>;
 
+    /// Copies a flow from whichever table has it; whether one has.
+    #[inline(always)]
+    fn recall_flow(&mut self, key: &Tuple<F::Addr>, flow: &mut Flow<F::Addr>) -> bool {
+        for table in [Table::Established, Table::Embryo] {
+            if let Some(stored) = self.lookup_flow(table, key) {
+                *flow = *stored;
+                return true;
+            }
+        }
+        false
+    }
+
     /// Inserts a flow unless its key is taken.
     ///
     /// # Errors
@@ -133,6 +147,22 @@ pub trait Env<F: Family>: Fragments<F> {
 
     /// Counts a reason.
     fn count(&mut self, reason: Reason);
+
+    /// Ends a packet; none vanishes uncounted.
+    #[inline(always)]
+    fn drop_counted(&mut self, reason: Reason) -> Packed {
+        self.count(reason);
+        Packed::drop(reason)
+    }
+
+    /// Leaves a packet alone; counted once, where it comes in.
+    #[inline(always)]
+    fn pass_counted<P: Packet>(&mut self, reason: Reason) -> Packed {
+        if matches!(P::HOOK, Hook::Ingress) {
+            self.count(reason);
+        }
+        Packed::PASS
+    }
 
     /// Counts a packet of a service.
     fn count_service(&mut self, service: u32, reverse: bool, bytes: u32);

@@ -6,6 +6,7 @@ use crate::{
     family::Family,
     maps::{Device, Flow, Tuple, device_class, device_flags, flow_flags, flow_state},
     net::Be16,
+    packet::{Hook, Packet},
     wire::tcp_flags,
 };
 
@@ -53,6 +54,16 @@ pub fn set_source_port<A>(flow: &mut Flow<A>, key: &Tuple<A>, port: Be16) {
 pub fn set_source_address<F: Family>(flow: &mut Flow<F::Addr>, key: &Tuple<F::Addr>, addr: F::Addr) {
     flow.addr_delta = csum::fold(u32::from(flow.addr_delta) + F::inverted_sum(&key.src) + F::sum(&addr));
     flow.src = addr;
+}
+
+/// Whether a flow applies at this hook. XDP leaves alone what the stack forwards, and what ends in a pod of this node.
+#[inline(always)]
+pub fn applies<P: Packet>(flags: u8) -> bool {
+    match P::HOOK {
+        Hook::Xdp => flags & (flow_flags::FORWARD | flow_flags::HOP_PEER) == flow_flags::FORWARD,
+        Hook::Ingress => flags & flow_flags::EGRESS == 0,
+        Hook::Egress => flags & flow_flags::EGRESS != 0,
+    }
 }
 
 /// The key of the flow's partner: what packets look like after the flow was applied to them, reversed.

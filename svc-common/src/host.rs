@@ -16,16 +16,20 @@ use crate::{
     pipeline,
     reason::Reason,
     stage::{
-        self,
+        self, Stage,
         rare::{Located, fragment::Fragments},
     },
 };
 
 /// Runs a frame through the pipeline and whatever stages it needs.
-pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Outcome {
-    let mut outcome = pipeline::run::<F, P, E, false>(pkt, env).outcome();
+fn run<F: Family, P: Packet>(pkt: &mut P, memory: &mut Memory) -> Outcome
+where
+    Memory: Env<F>,
+{
+    let mut outcome = pipeline::run::<F, P, Memory, false>(pkt, memory, 0).outcome();
     while let Outcome::Continue(stage) = outcome {
-        outcome = stage::run::<F, P, E>(stage, pkt, env).outcome();
+        memory.touched.stages.push(stage);
+        outcome = stage::run::<F, P, Memory>(stage, pkt, memory).outcome();
     }
     outcome
 }
@@ -48,8 +52,8 @@ pub fn run_frame(
 
 fn run_at<const H: u8>(memory: &mut Memory, mut frame: Frame<H>) -> (Outcome, Vec<u8>) {
     let outcome = match frame.bytes().get(12..14) {
-        Some([0x08, 0x00]) => run::<V4, _, _>(&mut frame, memory),
-        Some([0x86, 0xdd]) => run::<V6, _, _>(&mut frame, memory),
+        Some([0x08, 0x00]) => run::<V4, _>(&mut frame, memory),
+        Some([0x86, 0xdd]) => run::<V6, _>(&mut frame, memory),
         _ => Outcome::Pass,
     };
     memory.again.append(&mut frame.again);
@@ -137,6 +141,8 @@ impl<F: Family> Default for Tables<F> {
 /// What was looked up, inserted, removed or counted, so that a comparison need not go through everything.
 #[derive(Clone, Debug, Default)]
 pub struct Touched {
+    /// Stages that were run.
+    pub stages: Vec<Stage>,
     /// Flows of IPv4.
     pub v4: Vec<(Table, Tuple<[u8; 4]>)>,
     /// Flows of IPv6.
@@ -150,6 +156,7 @@ pub struct Touched {
 impl Touched {
     /// Starts anew.
     pub fn clear(&mut self) {
+        self.stages.clear();
         self.v4.clear();
         self.v6.clear();
         self.reasons.clear();

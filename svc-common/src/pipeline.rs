@@ -17,27 +17,18 @@ use crate::{
 
 /// Runs a frame through the pipeline.
 ///
-/// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05).
+/// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05). If the packet opens a connection, its
+/// backend is `chosen`, unless that is zero.
 #[inline(always)]
-pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
-    run_to::<F, P, E, PARTIAL>(pkt, env, 0)
-}
-
-/// The same; if the packet opens a connection, its backend is `chosen`, unless that is zero.
-#[inline(always)]
-pub fn run_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E, chosen: u32) -> Packed {
+pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E, chosen: u32) -> Packed {
     let mut parsed = Parsed::default();
     if let Err(unparsed) = parse::parse::<F>(pkt, &mut parsed) {
-        if let Some(stage) = unparsed.stage() {
-            return to_stage::<PARTIAL>(stage);
-        }
-        // Once per packet: where it comes in.
-        if matches!(P::HOOK, Hook::Ingress) {
-            env.count(unparsed.reason());
-        }
-        return Packed::PASS;
+        return match unparsed.stage() {
+            Some(stage) => to_stage::<PARTIAL>(stage),
+            None => env.pass_counted::<P>(unparsed.reason()),
+        };
     }
-    process_to::<F, P, E, PARTIAL, false>(pkt, env, &parsed, chosen)
+    process::<F, P, E, PARTIAL, false>(pkt, env, &parsed, chosen)
 }
 
 /// The stages do not know partial checksums; where they may be, such packets are tc's.
@@ -46,28 +37,9 @@ fn to_stage<const PARTIAL: bool>(stage: Stage) -> Packed {
     if PARTIAL { Packed::PASS } else { Packed::to_stage(stage) }
 }
 
-/// Replays or decides a packet whose headers are read.
+/// Replays or decides a packet whose headers are read; with `RARE` for whatever [`rewrite`] has to know more about.
 #[inline(always)]
-pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(
-    pkt: &mut P,
-    env: &mut E,
-    parsed: &Parsed<F::Addr>,
-) -> Packed {
-    process_as::<F, P, E, PARTIAL, false>(pkt, env, parsed)
-}
-
-/// The same, with `RARE` for whatever [`rewrite`] has to know more about.
-#[inline(always)]
-pub fn process_as<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: bool>(
-    pkt: &mut P,
-    env: &mut E,
-    parsed: &Parsed<F::Addr>,
-) -> Packed {
-    process_to::<F, P, E, PARTIAL, RARE>(pkt, env, parsed, 0)
-}
-
-#[inline(always)]
-fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: bool>(
+pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: bool>(
     pkt: &mut P,
     env: &mut E,
     parsed: &Parsed<F::Addr>,
@@ -83,7 +55,7 @@ fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: 
 
     let mut found = None;
     if let Some(flow) = env.lookup_flow(Table::Established, &parsed.tuple) {
-        if !applies::<P>(flow.flags) {
+        if !flow::applies::<P>(flow.flags) {
             return Packed::PASS;
         }
         let ordinary = flow.epoch == epoch
@@ -97,11 +69,11 @@ fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: 
             let (service, reverse) = (flow.service, flow.flags & flow_flags::REVERSE != 0);
             let sent = send::<P, F, RARE>(pkt, parsed, flow);
             env.count_service(service, reverse, parsed.len_bytes);
-            return sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason));
+            return sent.unwrap_or_else(|reason| env.drop_counted(reason));
         }
         found = Some(Table::Established);
     } else if let Some(flow) = env.lookup_flow(Table::Embryo, &parsed.tuple) {
-        if !applies::<P>(flow.flags) {
+        if !flow::applies::<P>(flow.flags) {
             return Packed::PASS;
         }
         found = Some(Table::Embryo);
@@ -120,7 +92,7 @@ fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: 
     match attended {
         Attended::Replay => {}
         Attended::Pass => return Packed::PASS,
-        Attended::Drop(reason) => return drop_counted::<F, E>(env, reason),
+        Attended::Drop(reason) => return env.drop_counted(reason),
         Attended::Decide => match decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
             Decision::Pass => return Packed::PASS,
@@ -130,7 +102,7 @@ fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: 
                 }
                 return to_stage::<PARTIAL>(Stage::Reject);
             }
-            Decision::Drop(reason) => return drop_counted::<F, E>(env, reason),
+            Decision::Drop(reason) => return env.drop_counted(reason),
         },
     }
     let (parsed, flow) = (&scratch.parsed, &scratch.flow);
@@ -147,28 +119,11 @@ fn process_to<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: 
         }
         env.count_service(flow.service, false, parsed.len_bytes);
         let sent = encapsulate::<F, P>(pkt, parsed, flow);
-        return sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason));
+        return sent.unwrap_or_else(|reason| env.drop_counted(reason));
     }
     let sent = send::<P, F, RARE>(pkt, parsed, flow);
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
-    sent.unwrap_or_else(|reason| drop_counted::<F, E>(env, reason))
-}
-
-/// No packet vanishes uncounted.
-#[inline(always)]
-fn drop_counted<F: Family, E: Env<F>>(env: &mut E, reason: Reason) -> Packed {
-    env.count(reason);
-    Packed::drop(reason)
-}
-
-/// Whether a flow applies at this hook. XDP leaves alone what the stack forwards, and what ends in a pod of this node.
-#[inline(always)]
-fn applies<P: Packet>(flags: u8) -> bool {
-    match P::HOOK {
-        Hook::Xdp => flags & (flow_flags::FORWARD | flow_flags::HOP_PEER) == flow_flags::FORWARD,
-        Hook::Ingress => flags & flow_flags::EGRESS == 0,
-        Hook::Egress => flags & flow_flags::EGRESS != 0,
-    }
+    sent.unwrap_or_else(|reason| env.drop_counted(reason))
 }
 
 /// Translates the packet and says where it goes.

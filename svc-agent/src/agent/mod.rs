@@ -175,17 +175,17 @@ impl Agent {
             names: names.clone(),
             published: published.clone(),
         };
-        let sockets = SocketKeeper::new(
-            config.socket_lb,
-            config.socket_lb_skip_netns.clone(),
-            SocketLinks::new(programs.take_sockets(), config.cgroup.as_deref()),
-            pins.clone(),
-            SocketTables::open(&maps)?,
-            KernelStore::new(&maps, epoch.clone())?,
-            addresses.clone(),
-            policy(config),
-            published.clone(),
-        )?;
+        let sockets = SocketKeeper::new(sockets::Parts {
+            scope: config.socket_lb,
+            skip: config.socket_lb_skip_netns.clone(),
+            links: SocketLinks::new(programs.take_sockets(), config.cgroup.as_deref()),
+            pins: pins.clone(),
+            tables: SocketTables::open(&maps)?,
+            store: KernelStore::new(&maps, epoch.clone())?,
+            addresses: addresses.clone(),
+            policy: policy(config),
+            published: published.clone(),
+        })?;
         let reader = Reader::new(&maps, hub)?;
         let reserved = Reserved::open(&maps)?;
         let links = Links::new(programs);

@@ -24,19 +24,31 @@ const LOOK: Duration = Duration::from_secs(5);
 /// After how many looks the tables are swept.
 const SWEEP: u32 = 6;
 
+/// What the keeper is made of.
+pub struct Parts {
+    /// Whose sockets are served.
+    pub scope: SocketLb,
+    /// Files of the network namespaces that are left alone.
+    pub skip: Vec<String>,
+    /// The programs, attached or not.
+    pub links: SocketLinks,
+    /// Where they are pinned.
+    pub pins: Arc<PinDir>,
+    /// What is known of sockets.
+    pub tables: Tables,
+    /// For reading only.
+    pub store: KernelStore,
+    /// The node's addresses.
+    pub addresses: watch::Receiver<Vec<IpAddr>>,
+    /// Which of them answer nodePorts.
+    pub policy: Policy,
+    /// Where the state is shown.
+    pub published: Arc<Published>,
+}
+
 /// What the task works with.
 pub struct SocketKeeper {
-    scope: SocketLb,
-    /// Files of the network namespaces that are left alone.
-    skip: Vec<String>,
-    links: SocketLinks,
-    pins: Arc<PinDir>,
-    tables: Tables,
-    /// For reading only.
-    store: KernelStore,
-    addresses: watch::Receiver<Vec<IpAddr>>,
-    policy: Policy,
-    published: Arc<Published>,
+    parts: Parts,
     /// The cookie of this network namespace.
     own: Option<u64>,
     /// What the programs were told.
@@ -52,39 +64,12 @@ impl SocketKeeper {
     ///
     /// # Errors
     /// If the maps cannot be read.
-    #[expect(clippy::too_many_arguments, reason = "called once, where the parts are put together")]
-    pub fn new(
-        scope: SocketLb,
-        skip: Vec<String>,
-        links: SocketLinks,
-        pins: Arc<PinDir>,
-        tables: Tables,
-        store: KernelStore,
-        addresses: watch::Receiver<Vec<IpAddr>>,
-        policy: Policy,
-        published: Arc<Published>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
         let mut skipped = BTreeSet::new();
-        tables.skip.for_each(|cookie, _| {
+        parts.tables.skip.for_each(|cookie, _| {
             skipped.insert(cookie);
         })?;
-        let (own, told, sweep, unended) = (own_cookie(), None, Sweep::default(), None);
-        Ok(Self {
-            scope,
-            skip,
-            links,
-            pins,
-            tables,
-            store,
-            addresses,
-            policy,
-            published,
-            own,
-            told,
-            skipped,
-            sweep,
-            unended,
-        })
+        Ok(Self { parts, own: own_cookie(), told: None, skipped, sweep: Sweep::default(), unended: None })
     }
 
     /// Brings maps and hooks in line with the configuration.
@@ -93,19 +78,19 @@ impl SocketKeeper {
         if let Err(error) = self.tell(&mut reasons) {
             reasons.push(format!("{error:#}"));
         }
-        let mut shown = SocketHooks { scope: self.scope.to_string(), ..SocketHooks::default() };
-        if self.scope == SocketLb::Off {
-            match self.links.remove(&self.pins) {
+        let mut shown = SocketHooks { scope: self.parts.scope.to_string(), ..SocketHooks::default() };
+        if self.parts.scope == SocketLb::Off {
+            match self.parts.links.remove(&self.parts.pins) {
                 Ok(true) => {
                     info!("the socket hooks are off: detached them");
                     // Nobody will see these sockets end.
-                    reasons.extend(self.tables.clear().err().map(|error| format!("{error:#}")));
+                    reasons.extend(self.parts.tables.clear().err().map(|error| format!("{error:#}")));
                 }
                 Ok(false) => {}
                 Err(error) => reasons.push(format!("{error:#}")),
             }
         } else {
-            let state = self.links.ensure(&self.pins);
+            let state = self.parts.links.ensure(&self.parts.pins);
             reasons.extend(Some(state.reason).filter(|reason| !reason.is_empty()));
             reasons.extend(self.unended.clone());
             shown.cgroup = state.cgroup.display().to_string();
@@ -113,18 +98,18 @@ impl SocketKeeper {
         }
         shown.skipped_namespaces = self.skipped.len() as u64;
         shown.reason = reasons.join("; ");
-        let before = self.published.sockets.get();
+        let before = self.parts.published.sockets.get();
         if shown != before && !shown.reason.is_empty() {
             warn!(reason = shown.reason, "socket hooks");
         }
-        self.published.sockets.set(shown);
+        self.parts.published.sockets.set(shown);
     }
 
     /// Follows until it is dropped.
     pub async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let published = self.published.clone();
+        let published = self.parts.published.clone();
         let mut looks = 0_u32;
         // A process may have dialled while a backend went away, and be told of it after the first search.
         let mut again = false;
@@ -136,17 +121,17 @@ impl SocketKeeper {
                         tokio::task::block_in_place(|| self.end_lost());
                     }
                     looks += 1;
-                    if looks.is_multiple_of(SWEEP) && self.scope != SocketLb::Off {
+                    if looks.is_multiple_of(SWEEP) && self.parts.scope != SocketLb::Off {
                         tokio::task::block_in_place(|| self.sweep());
                     }
                 }
-                changed = self.addresses.changed() => match changed {
+                changed = self.parts.addresses.changed() => match changed {
                     Ok(()) => tokio::task::block_in_place(|| self.look()),
                     // The other end is gone with the agent.
                     Err(_) => return,
                 },
                 () = published.written.notified() => {
-                    if self.scope != SocketLb::Off {
+                    if self.parts.scope != SocketLb::Off {
                         tokio::task::block_in_place(|| self.end_lost());
                         again = true;
                     }
@@ -159,28 +144,28 @@ impl SocketKeeper {
     fn tell(&mut self, reasons: &mut Vec<String>) -> anyhow::Result<()> {
         let config = self.config();
         if self.told != Some(config) {
-            self.tables.configure(config)?;
+            self.parts.tables.configure(config)?;
             self.told = Some(config);
         }
-        let (wanted, unknown) = skipped(&self.skip);
+        let (wanted, unknown) = skipped(&self.parts.skip);
         reasons.extend(unknown);
         for cookie in wanted.difference(&self.skipped) {
-            self.tables.skip.set(cookie, &1)?;
+            self.parts.tables.skip.set(cookie, &1)?;
         }
         for cookie in self.skipped.difference(&wanted) {
-            self.tables.skip.remove(cookie);
+            self.parts.tables.skip.remove(cookie);
         }
         self.skipped = wanted;
         Ok(())
     }
 
     fn config(&mut self) -> SocketConfig {
-        let addresses = self.addresses.borrow_and_update();
-        let mut answering = addresses.iter().filter(|addr| self.policy.allows_node_port(**addr));
+        let addresses = self.parts.addresses.borrow_and_update();
+        let mut answering = addresses.iter().filter(|addr| self.parts.policy.allows_node_port(**addr));
         let v4 =
             answering.clone().find_map(|addr| if let IpAddr::V4(addr) = addr { Some(addr.octets()) } else { None });
         let v6 = answering.find_map(|addr| if let IpAddr::V6(addr) = addr { Some(addr.octets()) } else { None });
-        let scope = match self.scope {
+        let scope = match self.parts.scope {
             SocketLb::Off => socket_scope::OFF,
             SocketLb::Host => socket_scope::HOST,
             SocketLb::All => socket_scope::ALL,
@@ -190,7 +175,7 @@ impl SocketKeeper {
 
     /// Ends connected UDP sockets whose backend is gone (B69).
     fn end_lost(&mut self) {
-        let lost = match Lost::find(&self.tables, &self.store) {
+        let lost = match Lost::find(&self.parts.tables, &self.parts.store) {
             Ok(lost) => lost,
             Err(error) => return warn!(error = format!("{error:#}"), "cannot look for sockets whose backend is gone"),
         };
@@ -205,7 +190,7 @@ impl SocketKeeper {
     }
 
     fn sweep(&mut self) {
-        match self.sweep.run(&mut self.tables) {
+        match self.sweep.run(&mut self.parts.tables) {
             Ok(removed) => debug!(removed, "swept the tables of sockets"),
             Err(error) => warn!(error = format!("{error:#}"), "cannot sweep the tables of sockets"),
         }

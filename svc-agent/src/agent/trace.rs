@@ -113,8 +113,7 @@ where
     if let Some(live) = &live {
         live.give::<F>(&mut trial, &key)?;
     }
-    let frontend_key = FrontendKey { addr: dst, port: dport, proto: protocol, pad: 0 };
-    let frontend: Option<Frontend> = trial.get(&F::FRONTENDS, &frontend_key);
+    let frontend: Option<Frontend> = trial.get(&F::FRONTENDS, &FrontendKey::dialled(&key));
     if let Some(frontend) = frontend {
         seed_affinity::<F>(view, &mut trial, src, &frontend)?;
     }
@@ -231,8 +230,7 @@ where
     if frontend.flags & frontend_flags::AFFINITY == 0 {
         return Ok(());
     }
-    let generation = frontend.flags >> frontend_flags::GENERATION_SHIFT;
-    let key = AffinityKey { client, service: frontend.service, generation };
+    let key = AffinityKey { client, service: frontend.service, generation: frontend.generation() };
     let table: HashMap<_, AffinityKey<F::Addr>, Affinity> = HashMap::try_from(view.maps.map(&F::AFFINITY)?)?;
     match table.get(&key, 0) {
         Ok(affinity) => trial.insert(&F::AFFINITY, &key, &affinity),

@@ -1,5 +1,6 @@
 //! Services: frontends, selections, slots, backends.
 
+use super::Tuple;
 use crate::net::Be16;
 
 /// Key of `FRONTENDS_V4` and `FRONTENDS_V6`.
@@ -27,6 +28,14 @@ impl<A> FrontendKey<A> {
     }
 }
 
+impl<A: Copy> FrontendKey<A> {
+    /// The key of what a packet of a client is addressed to.
+    #[inline(always)]
+    pub const fn dialled(tuple: &Tuple<A>) -> Self {
+        Self { addr: tuple.dst, port: tuple.dport, proto: tuple.proto, pad: 0 }
+    }
+}
+
 /// Value of `FRONTENDS_V4` and `FRONTENDS_V6`. In the row of an address only `flags` means something, the rest is zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +50,14 @@ pub struct Frontend {
     pub flags: u32,
     /// Session affinity time-out in seconds; zero unless the affinity flag is set.
     pub affinity_s: u32,
+}
+
+impl Frontend {
+    /// The generation of the service's affinity, see [`frontend_flags::GENERATION_SHIFT`].
+    #[inline(always)]
+    pub const fn generation(&self) -> u32 {
+        self.flags >> frontend_flags::GENERATION_SHIFT
+    }
 }
 
 /// Bits of [`Frontend::flags`].
@@ -103,6 +120,12 @@ impl Selection {
     #[inline(always)]
     pub const fn len(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// The slot for a connection: hashes are spread evenly over the slots. Out of range if there are none.
+    #[inline(always)]
+    pub const fn slot_of(self, hash: u32) -> u32 {
+        self.offset().wrapping_add(((hash as u64 * self.len() as u64) >> 32) as u32)
     }
 
     /// Whether there is nothing to choose from.

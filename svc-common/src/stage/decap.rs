@@ -43,10 +43,9 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
         return Packed::PASS;
     }
     if pkt.close_tunnel(outer.l4 as usize - ETH_LEN).is_err() {
-        env.count(Reason::NoRoomForTunnel);
-        return Packed::drop(Reason::NoRoomForTunnel);
+        return env.drop_counted(Reason::NoRoomForTunnel);
     }
-    pipeline::run_to::<F, P, E, false>(pkt, env, if owner == RECORDED { 0 } else { owner })
+    pipeline::run::<F, P, E, false>(pkt, env, if owner == RECORDED { 0 } else { owner })
 }
 
 /// Not for us.
@@ -68,8 +67,7 @@ fn owner<F: Family, E: Env<F>>(env: &mut E, tuple: &Tuple<F::Addr>, backend: &F:
             return RECORDED;
         }
     }
-    let key = FrontendKey { addr: tuple.dst, port: tuple.dport, proto: tuple.proto, pad: 0 };
-    let Some(frontend) = env.lookup_frontend(&key) else {
+    let Some(frontend) = env.lookup_frontend(&FrontendKey::dialled(tuple)) else {
         return FOREIGN;
     };
     if frontend.flags & frontend_flags::DSR == 0 {
@@ -82,8 +80,7 @@ fn owner<F: Family, E: Env<F>>(env: &mut E, tuple: &Tuple<F::Addr>, backend: &F:
     }
     let mut hash = decide::hash::<F>(tuple);
     for _ in 0..PROBES {
-        let index = ((u64::from(hash) * u64::from(selection.len())) >> 32) as u32;
-        let id = env.slot(selection.offset().wrapping_add(index));
+        let id = env.slot(selection.slot_of(hash));
         let here = env.lookup_backend(id).is_some_and(|found| {
             found.addr == *backend && found.service == service && found.flags & backend_flags::LOCAL != 0
         });

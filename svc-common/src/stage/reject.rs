@@ -25,10 +25,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
         Some(mut scratch) => refuse::<F, P, E>(pkt, env, &mut scratch),
         None => Err(Reason::Unanswered),
     };
-    refused.unwrap_or_else(|reason| {
-        env.count(reason);
-        Packed::drop(reason)
-    })
+    refused.unwrap_or_else(|reason| env.drop_counted(reason))
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use crate::{
     family::Family,
     net::proto,
     outcome::Packed,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::{self, Parsed, Unparsed},
     pipeline,
     reason::Reason,
@@ -26,12 +26,9 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     let parsed = &mut located.parsed;
     let read = parse::parse::<F>(pkt, parsed);
     if let Err(unparsed) = complete(pkt, parsed, read) {
-        if matches!(P::HOOK, Hook::Ingress) {
-            env.count(unparsed.reason());
-        }
-        return Packed::PASS;
+        return env.pass_counted::<P>(unparsed.reason());
     }
-    located.packed = pipeline::process_as::<F, P, E, false, true>(pkt, env, &located.parsed);
+    located.packed = pipeline::process::<F, P, E, false, true>(pkt, env, &located.parsed, 0);
     // The outcome is indeed kept in the map, so that the verifier looks at what follows once, not for each outcome.
     let located = black_box(&*located);
     // Whatever became of the packet: one that was not translated has the ports that it had. Parsing has found the header, so

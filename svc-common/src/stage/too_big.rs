@@ -10,7 +10,7 @@ use super::{
     sctp,
 };
 use crate::{
-    env::{Env, Route, Table},
+    env::{Env, Route},
     family::Family,
     icmp::Messages,
     maps::{Scratch, flow_flags},
@@ -27,10 +27,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     let Some(mut scratch) = env.scratch() else {
         return Packed::PASS;
     };
-    handle::<F, P, E>(pkt, env, &mut scratch).unwrap_or_else(|reason| {
-        env.count(reason);
-        Packed::drop(reason)
-    })
+    handle::<F, P, E>(pkt, env, &mut scratch).unwrap_or_else(|reason| env.drop_counted(reason))
 }
 
 #[inline(always)]
@@ -51,14 +48,7 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
         return Err(Reason::Unanswered);
     }
     let Scratch { parsed, flow, now, .. } = scratch;
-    let mut found = false;
-    for table in [Table::Established, Table::Embryo] {
-        if !found && let Some(stored) = env.lookup_flow(table, &parsed.tuple) {
-            *flow = *stored;
-            found = true;
-        }
-    }
-    if !found {
+    if !env.recall_flow(&parsed.tuple, flow) {
         return Err(Reason::Unanswered);
     }
     let as_forwarded = flow.flags & flow_flags::REVERSE == 0 && flow.src == parsed.tuple.src;

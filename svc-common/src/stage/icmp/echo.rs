@@ -22,16 +22,12 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
     let row = env.lookup_frontend(&FrontendKey::of_address(parsed.tuple.dst));
     let ours = row.is_some_and(|row| row.flags & frontend_flags::VIP != 0);
     if !ours && let Decision::Drop(reason) = stray::<F, E>(env, &parsed.tuple.dst) {
-        env.count(reason);
-        return Packed::drop(reason);
+        return env.drop_counted(reason);
     }
     if !ours || matches!(P::HOOK, Hook::Egress) || !F::Messages::is_host(&parsed.tuple.src) {
         return Packed::PASS;
     }
-    answer::<F, P>(pkt, parsed).unwrap_or_else(|reason| {
-        env.count(reason);
-        Packed::drop(reason)
-    })
+    answer::<F, P>(pkt, parsed).unwrap_or_else(|reason| env.drop_counted(reason))
 }
 
 /// Turns the request into the reply.

@@ -8,11 +8,11 @@
 //!
 //! Flows are neither removed nor refreshed by errors, which anybody can forge (B42).
 
-use super::{message_at, pass_counted};
+use super::message_at;
 use crate::{
     csum,
     decide::{choose, hash},
-    env::{Env, NextHop, Route, Table},
+    env::{Env, NextHop, Route},
     family::Family,
     flow,
     icmp::Messages,
@@ -40,7 +40,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
     let ports = match F::Messages::read_quote(pkt, quote, len, key, room) {
         // An error goes to the source of the packet that it quotes.
         Some(ports) if key.dst == parsed.tuple.dst => ports,
-        _ => return pass_counted::<F, P, E>(env, Reason::IcmpQuote),
+        _ => return env.pass_counted::<P>(Reason::IcmpQuote),
     };
     if let Some(found) = recall::<F, E>(env, &mut scratch) {
         if !applies::<P>(found) {
@@ -50,10 +50,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
         match expect::<F, P, E>(pkt, env, &mut scratch) {
             Expected::Flow => {}
             Expected::Pass => return Packed::PASS,
-            Expected::Drop(reason) => {
-                env.count(reason);
-                return Packed::drop(reason);
-            }
+            Expected::Drop(reason) => return env.drop_counted(reason),
         }
     }
     scratch.parsed = *parsed;
@@ -61,29 +58,23 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
         Some(way) => way,
         None => return Packed::PASS,
     };
-    translate::<F, P>(pkt, &scratch, quote, ports, way).unwrap_or_else(|reason| {
-        env.count(reason);
-        Packed::drop(reason)
-    })
+    translate::<F, P>(pkt, &scratch, quote, ports, way).unwrap_or_else(|reason| env.drop_counted(reason))
 }
 
 /// Puts the flow into `scratch.flow`; returns its flags.
 #[inline(always)]
 fn recall<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> Option<u8> {
-    for table in [Table::Established, Table::Embryo] {
-        if let Some(stored) = env.lookup_flow(table, &scratch.partner_key) {
-            scratch.flow = *stored;
-            let Scratch { flow, partner_key: key, .. } = scratch;
-            if flow.flags & flow_flags::ENCAP != 0 {
-                // The backend knows the client by its own address (direct server return). What is about an answer of it
-                // needs no tunnel: nobody answers an error.
-                let (addr, port) = (flow.dst, flow.dport);
-                flow::init::<F>(flow, key, (&key.src, key.sport), (&addr, port), flow_flags::FORWARD);
-            }
-            return Some(flow.flags);
-        }
+    let Scratch { flow, partner_key: key, .. } = scratch;
+    if !env.recall_flow(key, flow) {
+        return None;
     }
-    None
+    if flow.flags & flow_flags::ENCAP != 0 {
+        // The backend knows the client by its own address (direct server return). What is about an answer of it needs no
+        // tunnel: nobody answers an error.
+        let (addr, port) = (flow.dst, flow.dport);
+        flow::init::<F>(flow, key, (&key.src, key.sport), (&addr, port), flow_flags::FORWARD);
+    }
+    Some(flow.flags)
 }
 
 /// What an error without a flow is.
@@ -104,8 +95,7 @@ fn expect<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut S
         return Expected::Pass;
     }
     let Scratch { flow, partner_key: key, .. } = scratch;
-    let frontend = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, pad: 0 };
-    let Some(frontend) = env.lookup_frontend(&frontend) else {
+    let Some(frontend) = env.lookup_frontend(&FrontendKey::dialled(key)) else {
         let row = env.lookup_frontend(&FrontendKey::of_address(key.dst));
         // Nobody has the address: the stack would send the error away again.
         let ours = row.is_some_and(|row| row.flags & frontend_flags::VIP != 0);
@@ -137,8 +127,7 @@ fn expect<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut S
 #[inline(always)]
 fn applies<P: Packet>(flags: u8) -> bool {
     match P::HOOK {
-        Hook::Xdp => flags & (flow_flags::FORWARD | flow_flags::HOP_PEER) == flow_flags::FORWARD,
-        Hook::Ingress => flags & flow_flags::EGRESS == 0,
+        Hook::Xdp | Hook::Ingress => flow::applies::<P>(flags),
         Hook::Egress => flags & flow_flags::REVERSE != 0,
     }
 }

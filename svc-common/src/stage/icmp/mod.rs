@@ -9,7 +9,7 @@ use crate::{
     family::Family,
     icmp::Messages,
     outcome::Packed,
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::Parsed,
     reason::Reason,
     wire::{ETH_LEN, IcmpHeader},
@@ -25,7 +25,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
     let header = match pkt.header_mut::<IcmpHeader>(message_at(&parsed)) {
         Ok(header) if parsed.l4_len >= size_of::<IcmpHeader>() as u32 => *header,
-        _ => return pass_counted::<F, P, E>(env, Reason::Malformed),
+        _ => return env.pass_counted::<P>(Reason::Malformed),
     };
     if F::Messages::is_error(header.kind) {
         error::run::<F, P, E>(pkt, env, &parsed)
@@ -40,13 +40,4 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
 #[inline(always)]
 const fn message_at<A>(parsed: &Parsed<A>) -> usize {
     (parsed.l4 & 0x7f) as usize
-}
-
-/// Passes, and counts once per packet: where it comes in.
-#[inline(always)]
-fn pass_counted<F: Family, P: Packet, E: Env<F>>(env: &mut E, reason: Reason) -> Packed {
-    if matches!(P::HOOK, Hook::Ingress) {
-        env.count(reason);
-    }
-    Packed::PASS
 }

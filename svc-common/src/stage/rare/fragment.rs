@@ -6,7 +6,7 @@
 
 use core::ops::DerefMut;
 
-use super::{Located, Piece, pass};
+use super::{Located, Piece};
 use crate::{
     env::{Env, InsertError, Route},
     family::Family,
@@ -156,12 +156,12 @@ fn first<F: Family, P: Packet, E: Env<F>>(
         let released = release::<F, P, E>(pkt, env, key, now);
         *located = own;
         if !released {
-            return Err(drop_counted::<F, E>(env, Reason::Malformed));
+            return Err(env.drop_counted(Reason::Malformed));
         }
     }
     match (datagram.state, read) {
-        (datagram_state::REFUSED, _) => Err(drop_counted::<F, E>(env, Reason::FragmentRefused)),
-        (_, Err(unparsed)) => Err(pass::<F, P, E>(env, unparsed)),
+        (datagram_state::REFUSED, _) => Err(env.drop_counted(Reason::FragmentRefused)),
+        (_, Err(unparsed)) => Err(env.pass_counted::<P>(unparsed.reason())),
         (_, Ok(())) => Ok(()),
     }
 }
@@ -185,7 +185,7 @@ fn later<F: Family, P: Packet, E: Env<F>>(
         }
         let proto = parsed.tuple.proto;
         if !may_have_ports(proto) || !ends_here::<F, P, E>(pkt, env, key, proto) {
-            return Err(pass::<F, P, E>(env, Unparsed::Fragment));
+            return Err(env.pass_counted::<P>(Unparsed::Fragment.reason()));
         }
         datagram = hold::<F, P, E>(pkt, env, key, now)?;
     }
@@ -194,8 +194,8 @@ fn later<F: Family, P: Packet, E: Env<F>>(
             take_ports(parsed, datagram);
             Ok(())
         }
-        datagram_state::REFUSED => Err(drop_counted::<F, E>(env, Reason::FragmentRefused)),
-        _ => Err(pass::<F, P, E>(env, Unparsed::Fragment)),
+        datagram_state::REFUSED => Err(env.drop_counted(Reason::FragmentRefused)),
+        _ => Err(env.pass_counted::<P>(Unparsed::Fragment.reason())),
     }
 }
 
@@ -224,10 +224,10 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
         }
     };
     let Some(mut held) = env.held_scratch() else {
-        return Err(drop_counted::<F, E>(env, Reason::FragmentLost));
+        return Err(env.drop_counted(Reason::FragmentLost));
     };
     if pkt.save(&mut held).is_err() {
-        return Err(drop_counted::<F, E>(env, Reason::FragmentLost));
+        return Err(env.drop_counted(Reason::FragmentLost));
     }
     held.since_s = now;
     let mut held_key = HeldKey { datagram: *key, index: first, pad: 0 };
@@ -235,7 +235,7 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
     while held_key.index >= MAX_HELD || env.insert_held(&held_key, &held).is_err() {
         tries += 1;
         if tries == MAX_TRIES || held_key.index >= MAX_HELD {
-            return Err(drop_counted::<F, E>(env, Reason::FragmentLost));
+            return Err(env.drop_counted(Reason::FragmentLost));
         }
         // Taken by a remnant of an earlier datagram, or by another CPU.
         let remnant = env.lookup_held(&held_key).is_some_and(|held| !is_fresh::<F>(held.since_s, now));
@@ -251,7 +251,7 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
             return Ok(datagram);
         }
     }
-    Err(drop_counted::<F, E>(env, Reason::FragmentHeld))
+    Err(env.drop_counted(Reason::FragmentHeld))
 }
 
 /// Sends the held pieces of a datagram again; whether the packet at hand is as before.
@@ -316,11 +316,4 @@ fn is_attached<F: Family, E: Env<F>>(env: &mut E, src: &F::Addr, dst: &F::Addr, 
 #[inline(always)]
 const fn is_fresh<F: Family>(since_s: Clock, now: Clock) -> bool {
     now.wrapping_sub(since_s) <= F::REASSEMBLY_S
-}
-
-/// No packet vanishes uncounted.
-#[inline(always)]
-fn drop_counted<F: Family, E: Env<F>>(env: &mut E, reason: Reason) -> Packed {
-    env.count(reason);
-    Packed::drop(reason)
 }

@@ -10,7 +10,7 @@ use crate::{
     env::Env,
     family::Family,
     outcome::{Outcome, Packed},
-    packet::{Hook, Packet},
+    packet::Packet,
     parse::{self, Parsed, Unparsed},
     pipeline,
     reason::Reason,
@@ -78,15 +78,12 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
             return packed;
         }
     } else if let Err(unparsed) = read {
-        return pass::<F, P, E>(env, unparsed);
+        return env.pass_counted::<P>(unparsed.reason());
     }
-    let packed = pipeline::process_as::<F, P, E, false, true>(pkt, env, &located.parsed);
+    let packed = pipeline::process::<F, P, E, false, true>(pkt, env, &located.parsed, 0);
     // No answer is made to a later piece of a datagram (B42).
     match packed.outcome() {
-        Outcome::Continue(Stage::Reject) if later => {
-            env.count(Reason::Unanswered);
-            Packed::drop(Reason::Unanswered)
-        }
+        Outcome::Continue(Stage::Reject) if later => env.drop_counted(Reason::Unanswered),
         _ => packed,
     }
 }
@@ -105,13 +102,4 @@ pub fn read<F: Family>(pkt: &mut impl Packet, parsed: &mut Parsed<F::Addr>, piec
     }
     let l4 = parsed.l4 & OFFSETS;
     parse::transport::<F>(pkt, parsed, proto, l4)
-}
-
-/// Leaves a packet alone; counted once, where it comes in.
-#[inline(always)]
-fn pass<F: Family, P: Packet, E: Env<F>>(env: &mut E, unparsed: Unparsed) -> Packed {
-    if matches!(P::HOOK, Hook::Ingress) {
-        env.count(unparsed.reason());
-    }
-    Packed::PASS
 }
