@@ -9,6 +9,7 @@ use svc_tests::oracle::with_oracle;
 fn every_program_needs_at_most_half_of_the_verifiers_limit() {
     const LIMIT: u32 = 1_000_000;
     with_oracle(|oracle| {
+        oracle.load_all();
         let mut counts: Vec<(String, u32)> = Vec::new();
         for (name, program) in oracle.kernel().programs() {
             let info = match program {

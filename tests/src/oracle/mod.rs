@@ -3,6 +3,7 @@
 //! Every map write and every frame goes to both; every verdict, every byte and every table must be equal.
 
 mod policy;
+mod programs;
 pub mod random;
 mod sweep;
 mod tables;
@@ -13,8 +14,7 @@ use std::collections::HashMap;
 
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
-    maps::{MapData, ProgramArray},
-    programs::{Program, ProgramError, SchedClassifier, Xdp},
+    programs::{SchedClassifier, Xdp},
 };
 use nix::{
     sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare},
@@ -26,8 +26,10 @@ use svc_common::{
     maps::spec,
     outcome::Outcome,
     packet::Hook,
+    stage::Stage,
 };
 
+use self::programs::Stages;
 use crate::packet::hex;
 
 /// The device that faces the network.
@@ -54,8 +56,7 @@ const EMBRYOS: u32 = 8192;
 pub struct Oracle {
     /// The loaded programs; none where the host compilation runs alone.
     kernel: Option<Ebpf>,
-    /// Emptied by the kernel when the last handle is closed.
-    _stages: Vec<ProgramArray<MapData>>,
+    stages: Option<Stages>,
     /// The host's world, for what a test wants to look at or to change on the host alone.
     pub memory: Memory,
     devices: HashMap<&'static str, u32>,
@@ -110,18 +111,6 @@ fn stay_on_one_cpu() {
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("the affinity of a thread of ours");
 }
 
-/// Loads a program. The verifier gives up with EAGAIN when a signal waits for the thread; then it is asked again.
-fn load(name: &str, mut attempt: impl FnMut() -> Result<(), ProgramError>) {
-    for _ in 0..10 {
-        match attempt() {
-            Ok(()) => return,
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => panic!("{name}: {error:?}"),
-        }
-    }
-    panic!("{name}: the verifier was interrupted ten times");
-}
-
 impl Oracle {
     fn new() -> Self {
         world::lay_out();
@@ -144,41 +133,20 @@ impl Oracle {
             loader.map_max_entries(map.name, 4096);
         }
         let mut kernel = loader.load(datapath::object().expect("embedded")).expect("the object loads");
-        let mut stages = Vec::new();
-        for name in [datapath::program::XDP, datapath::program::XDP_VETH, "limit_empty", "limit_mac_swap"] {
-            let program: &mut Xdp = kernel.program_mut(name).expect(name).try_into().expect("XDP");
-            load(name, || program.load());
-        }
-        let own = [datapath::program::CLOCK, datapath::program::SWEEP];
-        for name in [datapath::program::TC_INGRESS, datapath::program::TC_EGRESS].into_iter().chain(own) {
-            let program: &mut SchedClassifier = kernel.program_mut(name).expect(name).try_into().expect("tc");
-            load(name, || program.load());
-        }
-        for (array, names) in datapath::program::STAGES {
-            let programs = kernel.take_map(array.name).expect(array.name);
-            let mut programs = ProgramArray::try_from(programs).expect(array.name);
-            for (index, name) in (0..).zip(names) {
-                match kernel.program_mut(name).expect(name) {
-                    Program::Xdp(program) => load(name, || program.load()),
-                    Program::SchedClassifier(program) => load(name, || program.load()),
-                    _ => panic!("{name} is of another kind"),
-                }
-                programs.set(index, kernel.program(name).expect(name).fd().expect("loaded"), 0).expect(name);
-            }
-            stages.push(programs);
-        }
-        Self::with(Some(kernel), stages)
+        let stages = Stages::new(&mut kernel);
+        Self::with(Some((kernel, stages)))
     }
 
     /// The host compilation alone, in the same world, for whoever may not load programs.
     pub fn host_only() -> Self {
-        Self::with(None, Vec::new())
+        Self::with(None)
     }
 
-    fn with(kernel: Option<Ebpf>, stages: Vec<ProgramArray<MapData>>) -> Self {
+    fn with(loaded: Option<(Ebpf, Stages)>) -> Self {
+        let (kernel, stages) = loaded.unzip();
         let mut oracle = Self {
             kernel,
-            _stages: stages,
+            stages,
             memory: Memory::default(),
             devices: HashMap::new(),
             next_row: 0,
@@ -199,6 +167,15 @@ impl Oracle {
     /// The same, to attach one.
     pub fn kernel_mut(&mut self) -> &mut Ebpf {
         self.kernel.as_mut().expect("a kernel besides the host")
+    }
+
+    /// Loads every program of the datapath, for whoever does not run them by [`Oracle::run`].
+    pub fn load_all(&mut self) {
+        if let Some((kernel, stages)) = self.kernel.as_mut().zip(self.stages.as_mut()) {
+            for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
+                stages.need(kernel, hook, &Stage::ALL);
+            }
+        }
     }
 
     /// The context of an XDP test run: a frame that came in through `device`.
@@ -235,7 +212,9 @@ impl Oracle {
     pub fn run_both(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Result<Run, String> {
         self.memory.touched.clear();
         let host = self.run_host(hook, ifindex, frame);
-        if self.kernel.is_none() {
+        if let Some((kernel, stages)) = self.kernel.as_mut().zip(self.stages.as_mut()) {
+            stages.need(kernel, hook, &self.memory.touched.stages);
+        } else {
             return Ok(host);
         }
         let (verdict, bytes) = self.run_kernel(hook, ifindex, frame);
@@ -293,6 +272,10 @@ impl Oracle {
 
     /// Runs a frame through the XDP program for veth alone: the verdict and the frame.
     pub fn run_veth(&mut self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let name = datapath::program::XDP_VETH;
+        if self.kernel().program(name).expect(name).fd().is_err() {
+            programs::load(self.kernel_mut(), name);
+        }
         let context = self.xdp_context(UPLINK, frame.len());
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions {
@@ -301,8 +284,7 @@ impl Oracle {
             ctx_in: Some(&context),
             ..TestRunOptions::default()
         };
-        let program: &Xdp =
-            self.kernel().program(datapath::program::XDP_VETH).expect("loaded").try_into().expect("XDP");
+        let program: &Xdp = self.kernel().program(name).expect(name).try_into().expect("XDP");
         let result = program.test_run(options).expect("test run");
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)
