@@ -61,13 +61,12 @@ pub enum Unparsed {
 impl Unparsed {
     /// The stage that goes on with the packet.
     #[inline(always)]
-    pub const fn stage(self) -> Option<Stage> {
+    pub const fn stage(self) -> Stage {
         match self {
-            Self::Malformed => None,
-            Self::Fragment | Self::ExtensionHeader | Self::Protocol => Some(Stage::Rare),
-            Self::Icmp => Some(Stage::Icmp),
-            Self::Tunnel => Some(Stage::Decap),
-            Self::Sctp => Some(Stage::Sctp),
+            Self::Malformed | Self::Fragment | Self::ExtensionHeader | Self::Protocol => Stage::Rare,
+            Self::Icmp => Stage::Icmp,
+            Self::Tunnel => Stage::Decap,
+            Self::Sctp => Stage::Sctp,
         }
     }
 

@@ -23,10 +23,7 @@ use crate::{
 pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E, chosen: u32) -> Packed {
     let mut parsed = Parsed::default();
     if let Err(unparsed) = parse::parse::<F>(pkt, &mut parsed) {
-        return match unparsed.stage() {
-            Some(stage) => to_stage::<PARTIAL>(stage),
-            None => env.pass_counted::<P>(unparsed.reason()),
-        };
+        return to_stage::<PARTIAL>(unparsed.stage());
     }
     process::<F, P, E, PARTIAL, false>(pkt, env, &parsed, chosen)
 }

@@ -129,9 +129,14 @@ fn b66_unknown_ports_are_refused_and_unassigned_addresses_go_nowhere() {
             for from in [pod, node] {
                 let send = || {
                     let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-                    socket.send_to(b"anybody there?", to)
+                    socket.send_to(b"anybody there?", to)?;
+                    // In fragments, too.
+                    socket.send_to(&[b'?'; 4000], to)
                 };
                 drop(from.ns.run(send).flatten());
+                let mut ping = Command::new("ping");
+                ping.args(["-n", "-c", "1", "-W", "1", &to.ip().to_string()]);
+                assert!(!from.ns.output(&mut ping).unwrap().status.success(), "{to} from {from:?}");
             }
         }
         let seen = capture.end();

@@ -352,24 +352,6 @@ fn b59_an_error_without_a_flow_reaches_only_backends_that_its_receiver_serves() 
 }
 
 #[test]
-fn b66_an_echo_request_to_an_unassigned_address_ends_here() {
-    with_oracle(|oracle| {
-        let mask6 = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0];
-        let net6 = [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        oracle.set_service_networks(([10, 96, 0, 0], [255, 255, 0, 0]), (net6, mask6));
-        for (request, reply, vip, client, _) in ECHOES {
-            for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
-                let frame = Message::new(client, vip, request, 0).payload(b"data").build();
-                let run = oracle.run(hook, UPLINK, &frame);
-                assert_eq!(run.outcome, Outcome::Drop(Reason::UnassignedAddress), "at {hook:?}");
-                let frame = Message::new(client, vip, reply, 0).payload(b"data").build();
-                assert_eq!(oracle.run(hook, UPLINK, &frame).outcome, Outcome::Pass);
-            }
-        }
-    });
-}
-
-#[test]
 fn b40_a_quoted_datagram_without_checksum_stays_without() {
     with_oracle(|oracle| {
         for (id, path) in (100..).step_by(100).zip(LOCAL) {

@@ -22,4 +22,5 @@ mod selection;
 mod snat;
 mod sweep;
 mod too_big;
+mod unassigned;
 mod verifier;

@@ -77,6 +77,12 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// [`Reason::Malformed`] if the frame ends before the headers do.
     fn encapsulate<P: Packet>(pkt: &mut P, src: &Self::Addr, dst: &Self::Addr, len_bytes: u32) -> Result<(), Reason>;
 
+    /// The destination, whatever else the header says.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame ends before the header does.
+    fn destination<P: Packet>(pkt: &mut P) -> Result<Self::Addr, Reason>;
+
     /// Reads the tuple of a whole TCP or UDP packet whose IP header begins at `offset`, at most 0x7f.
     ///
     /// # Errors

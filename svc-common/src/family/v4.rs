@@ -125,6 +125,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn destination<P: Packet>(pkt: &mut P) -> Result<[u8; 4], Reason> {
+        Ok(pkt.header_mut::<Ipv4Header>(ETH_LEN)?.dst)
+    }
+
+    #[inline(always)]
     fn inner_tuple<P: Packet>(pkt: &mut P, offset: usize, tuple: &mut Tuple<[u8; 4]>) -> Result<(), Reason> {
         let ip = pkt.header_mut::<Ipv4Header>(offset & 0x7f)?;
         let header_len = usize::from(ip.version_ihl & 0x0f) * 4;

@@ -113,6 +113,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn destination<P: Packet>(pkt: &mut P) -> Result<[u8; 16], Reason> {
+        Ok(pkt.header_mut::<Ipv6Header>(ETH_LEN)?.dst)
+    }
+
+    #[inline(always)]
     fn inner_tuple<P: Packet>(pkt: &mut P, offset: usize, tuple: &mut Tuple<[u8; 16]>) -> Result<(), Reason> {
         let ip = pkt.header_mut::<Ipv6Header>(offset & 0x7f)?;
         if ip.version_class_flow[0] >> 4 != 6 {

@@ -11,7 +11,13 @@ mod reject;
 mod sctp;
 mod too_big;
 
-use crate::{env::Env, family::Family, outcome::Packed, packet::Packet};
+use crate::{
+    decide::{self, Decision},
+    env::Env,
+    family::Family,
+    outcome::Packed,
+    packet::{Hook, Packet},
+};
 
 /// Which stage; the value is its index in the arrays of programs (`STAGES_XDP`, `STAGES_INGRESS`, `STAGES_EGRESS`).
 #[repr(u8)]
@@ -39,12 +45,31 @@ impl Stage {
 /// Runs one stage, known when the program is built.
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut E) -> Packed {
-    match stage {
+    let packed = match stage {
         Stage::Rare => rare::run::<F, P, E>(pkt, env),
         Stage::Icmp => icmp::run::<F, P, E>(pkt, env),
         Stage::Reject => reject::run::<F, P, E>(pkt, env),
         Stage::TooBig => too_big::run::<F, P, E>(pkt, env),
         Stage::Decap => decap::run::<F, P, E>(pkt, env),
         Stage::Sctp => sctp::run::<F, P, E>(pkt, env),
+    };
+    // XDP does not know what tc makes of the packet.
+    if packed != Packed::PASS || matches!(P::HOOK, Hook::Xdp) {
+        return packed;
+    }
+    match F::destination(pkt) {
+        Ok(dst) => leave::<F, E>(env, &dst),
+        Err(_) => Packed::PASS,
+    }
+}
+
+/// Leaves a packet to the stack, unless that would route it in circles (B66).
+///
+/// Not inlined: it needs a part of the stack of its own.
+#[inline(never)]
+fn leave<F: Family, E: Env<F>>(env: &mut E, dst: &F::Addr) -> Packed {
+    match decide::stray::<F, E>(env, dst) {
+        Decision::Drop(reason) => env.drop_counted(reason),
+        _ => Packed::PASS,
     }
 }

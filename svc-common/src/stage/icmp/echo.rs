@@ -3,7 +3,6 @@
 use super::message_at;
 use crate::{
     csum,
-    decide::{Decision, stray},
     env::Env,
     family::Family,
     icmp::{Messages, TTL},
@@ -21,9 +20,6 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
     // Addresses of the node have rows, too, but are the stack's.
     let row = env.lookup_frontend(&FrontendKey::of_address(parsed.tuple.dst));
     let ours = row.is_some_and(|row| row.flags & frontend_flags::VIP != 0);
-    if !ours && let Decision::Drop(reason) = stray::<F, E>(env, &parsed.tuple.dst) {
-        return env.drop_counted(reason);
-    }
     if !ours || matches!(P::HOOK, Hook::Egress) || !F::Messages::is_host(&parsed.tuple.src) {
         return Packed::PASS;
     }
