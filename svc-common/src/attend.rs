@@ -111,12 +111,17 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
     // Only the client's own second packet makes a connection established: what it sends can be forged, but not
     // together with an answer that it has to have seen (B23).
     if half_open && !reverse && flow.state & flow_state::REPLIED != 0 && !parsed.is_syn() {
-        flow.state |= flow_state::ESTABLISHED;
-        if promote::<F, E>(env, key, flow, partner_key, partner, peer_seen) {
-            return Attended::Replay;
+        let (now, limit) = (*now, config.max_new_flows);
+        if env.new_flows().is_none_or(|flows| flows.may_establish(now, limit)) {
+            flow.state |= flow_state::ESTABLISHED;
+            if promote::<F, E>(env, key, flow, partner_key, partner, peer_seen) {
+                return Attended::Replay;
+            }
+            flow.state &= !flow_state::ESTABLISHED;
+            env.count(Reason::PromotionRefused);
+        } else {
+            env.count(Reason::PromotionDeferred);
         }
-        flow.state &= !flow_state::ESTABLISHED;
-        env.count(Reason::PromotionRefused);
     }
 
     if let Some(stored) = env.lookup_flow(table, partner_key) {

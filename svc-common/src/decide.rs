@@ -21,7 +21,7 @@ use crate::{
 pub enum Decision {
     /// It is not for us, or the next hook's.
     Pass,
-    /// The connection is recorded.
+    /// The connection is recorded, or need not be.
     Recorded,
     /// It is for us, but nobody serves it: the client is told (B64, B66).
     Reject(Reason),
@@ -217,6 +217,15 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     if matches!(P::HOOK, Hook::Xdp) && (path == Path::Stack || !is_sendable::<P, F>(pkt, flow, parsed, own)) {
         // What XDP cannot send is decided at tc.
         return Decision::Pass;
+    }
+    let (now, limit) = (*now, config.max_new_flows);
+    if !env.new_flows().is_none_or(|flows| flows.may_begin(now, limit)) {
+        if path != Path::Tunnel {
+            return Decision::Drop(Reason::NewFlowLimit);
+        }
+        // Its answers go another way, so the hash is enough: the next packet finds the same backend.
+        env.count(Reason::NewFlowLimit);
+        return Decision::Recorded;
     }
     if path == Path::Tunnel {
         // For whoever loses a race.

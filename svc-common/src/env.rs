@@ -3,8 +3,8 @@
 use crate::{
     family::Family,
     maps::{
-        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, Scratch,
-        Selection, Tuple,
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, NewFlows,
+        Scratch, Selection, Tuple,
     },
     net::Mac,
     outcome::Packed,
@@ -144,6 +144,9 @@ pub trait Env<F: Family>: Fragments<F> {
 
     /// What was answered in this second.
     fn answers(&mut self) -> Option<&mut Answers>;
+
+    /// Which connections began and were established in this second.
+    fn new_flows(&mut self) -> Option<&mut NewFlows>;
 
     /// Counts a reason.
     fn count(&mut self, reason: Reason);

@@ -9,7 +9,7 @@ use crate::{
     family::{Family, V4, V6},
     maps::{
         Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Datagram, DatagramKey, Device, Flow, Frontend,
-        FrontendKey, Held, HeldKey, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple,
+        FrontendKey, Held, HeldKey, NewFlows, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple,
     },
     outcome::Outcome,
     packet::{Frame, Hook, Packet},
@@ -185,6 +185,8 @@ pub struct Memory {
     pub services: HashMap<u32, ServiceCounters>,
     /// `ANSWERS`.
     pub answers: Answers,
+    /// `NEW_FLOWS`.
+    pub new_flows: NewFlows,
     /// The clock.
     pub now: Clock,
     /// Frames that were sent again, for the owner to run and remove.
@@ -350,6 +352,10 @@ macro_rules! family {
 
             fn answers(&mut self) -> Option<&mut Answers> {
                 Some(&mut self.answers)
+            }
+
+            fn new_flows(&mut self) -> Option<&mut NewFlows> {
+                Some(&mut self.new_flows)
             }
 
             fn count(&mut self, reason: Reason) {

@@ -99,6 +99,12 @@ reasons! {
     NoRoomForTunnel = 32, "no_room_for_tunnel";
     /// Passed: a packet inside of another one to this node that is for none of the backends here.
     ForeignTunnel = 33, "foreign_tunnel";
+    /// Dropped: more connections began on this CPU in this second than `max-new-flows` allows (B23). With direct server
+    /// return counted only: the packet goes on, by the hash alone, and is not recorded.
+    NewFlowLimit = 34, "new_flow_limit";
+    /// Counted only: more connections were established on this CPU in this second than `max-new-flows` allows; the connection
+    /// stays in the half-open table until one of its next packets.
+    PromotionDeferred = 35, "promotion_deferred";
 }
 
 impl Reason {

@@ -13,8 +13,8 @@ use svc_common::{
     expire,
     family::{V4, V6},
     maps::{
-        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, PORT_WORDS,
-        RangeKey, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple, spec,
+        Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, NewFlows,
+        PORT_WORDS, RangeKey, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple, spec,
     },
     reason::Reason,
 };
@@ -44,6 +44,9 @@ static SVC_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entrie
 // How many packets were made in this second.
 #[map]
 static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(spec::ANSWERS.capacity, 0);
+// How many connections began in this second.
+#[map]
+static NEW_FLOWS: PerCpuArray<NewFlows> = PerCpuArray::with_max_entries(spec::NEW_FLOWS.capacity, 0);
 
 // A route look-up's question and answer: too large for the stack beside the pipeline.
 #[map]
@@ -297,6 +300,12 @@ macro_rules! family {
             fn answers(&mut self) -> Option<&mut Answers> {
                 // SAFETY: per CPU, as `$scratch`.
                 ANSWERS.get_ptr_mut(0).map(|answers| unsafe { value(answers) })
+            }
+
+            #[inline(always)]
+            fn new_flows(&mut self) -> Option<&mut NewFlows> {
+                // SAFETY: per CPU, as `$scratch`.
+                NEW_FLOWS.get_ptr_mut(0).map(|flows| unsafe { value(flows) })
             }
 
             #[inline(always)]

@@ -8,6 +8,7 @@ mod connection;
 mod dnat;
 mod dsr;
 mod extension;
+mod flood;
 mod forward;
 mod fragment;
 mod icmp;

@@ -83,7 +83,7 @@ fn b29_a_taken_or_foreign_port_is_replaced_by_another_of_the_range() {
 #[test]
 fn b29_without_a_free_port_the_new_connection_is_dropped_and_no_other_harmed() {
     with_oracle(|oracle| {
-        oracle.set_config(Config { epoch: 1, snat_port_min: 5_000, snat_port_max: 5_003 });
+        oracle.set_config(Config { epoch: 1, snat_port_min: 5_000, snat_port_max: 5_003, ..Config::default() });
         for (id, (vip, backend, client, _)) in (100..).step_by(100).zip(WORLDS) {
             oracle.serve(id, proto::TCP, &[vip], &[backend]);
             for port in 0..4 {
@@ -242,7 +242,7 @@ fn b29_two_clients_with_one_port_get_two_ports_also_when_established() {
 #[test]
 fn b29_ended_connections_give_their_ports_back_when_none_is_free() {
     with_oracle(|oracle| {
-        oracle.set_config(Config { epoch: 1, snat_port_min: 5_000, snat_port_max: 5_003 });
+        oracle.set_config(Config { epoch: 1, snat_port_min: 5_000, snat_port_max: 5_003, ..Config::default() });
         for (id, (vip, backend, client, node)) in (100..).step_by(100).zip(WORLDS) {
             oracle.serve(id, proto::TCP, &[vip], &[backend]);
             for port in 0..4 {

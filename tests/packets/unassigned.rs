@@ -38,7 +38,10 @@ fn frames(src: &str, dst: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("echo reply", Message::new(src, dst, if v4 { 0 } else { 129 }, 0).payload(b"ping").build()),
         ("ICMP of another type", Message::new(src, dst, 200, 0).payload(b"what?").build()),
         ("ICMP error", Message::error(src, dst, if v4 { (3, 1) } else { (1, 3) }, &answer, 1500).build()),
-        ("ICMP error with a strange quote", Message::new(src, dst, if v4 { 3 } else { 1 }, 1).payload(&[7; 40]).build()),
+        (
+            "ICMP error with a strange quote",
+            Message::new(src, dst, if v4 { 3 } else { 1 }, 1).payload(&[7; 40]).build(),
+        ),
         ("GRE", with_protocol(datagram.clone(), 47)),
         ("an unassigned protocol", with_protocol(datagram.clone(), 200)),
         ("SCTP cut short", with_protocol(Frame::udp(&from, &to).payload(b"").build(), proto::SCTP)),

@@ -139,8 +139,14 @@ impl Agent {
         applied: Arc<Applied>,
     ) -> anyhow::Result<Self> {
         let published = Arc::new(Published::default());
-        let snat_ports = config.snat_ports;
-        let epoch = Epoch::new(&maps, snat_ports.min..=snat_ports.max, first_epoch())?;
+        let settings = svc_common::maps::Config {
+            epoch: first_epoch(),
+            snat_port_min: config.snat_ports.min,
+            snat_port_max: config.snat_ports.max,
+            max_new_flows: config.max_new_flows,
+            ..Default::default()
+        };
+        let epoch = Epoch::new(&maps, &settings)?;
         set_service_networks(&maps, &config.service_cidrs)?;
         // The clock runs on as long as its program is loaded, with or without these.
         let clocks = (programs.clock()?, programs.clock()?);
@@ -197,7 +203,7 @@ impl Agent {
             epoch,
             addresses: send_addresses,
             published: published.clone(),
-            snat_ports,
+            snat_ports: config.snat_ports,
             reserved,
             unpinned: None,
         };

@@ -91,6 +91,8 @@ keys! {
         "Source ports for connections to backends on other nodes";
     MAX_FLOWS: "max-flows", "N", Some("262144"),
         "Established connections per family, counted by direction";
+    MAX_NEW_FLOWS: "max-new-flows", "N", Some("125000"),
+        "Connections that each CPU may begin in a second, 0 for any number: a flood of more is dropped";
     TIMEOUT_TCP_HALF_OPEN: "timeout-tcp-half-open", "SECONDS", Some("60"),
         "Silence after which a TCP or SCTP connection is forgotten that the client has not confirmed";
     TIMEOUT_TCP_ESTABLISHED: "timeout-tcp-established", "SECONDS", Some("8000"),

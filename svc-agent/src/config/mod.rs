@@ -52,6 +52,8 @@ pub struct Config {
     pub snat_ports: PortRange,
     /// Capacity of each table of established flows.
     pub max_flows: u32,
+    /// Connections that each CPU may begin in a second; zero means any number.
+    pub max_new_flows: u32,
     /// When silent connections are forgotten.
     pub timeouts: Timeouts,
     /// Whose sockets are served.
@@ -131,6 +133,7 @@ impl Config {
             service_cidrs: value::service_cidrs(values)?,
             snat_ports: value::parse(values, &keys::SNAT_PORTS)?,
             max_flows: value::max_flows(values)?,
+            max_new_flows: value::max_new_flows(values)?,
             timeouts: Timeouts {
                 half_open: value::seconds(values, &keys::TIMEOUT_TCP_HALF_OPEN)?,
                 established: value::seconds(values, &keys::TIMEOUT_TCP_ESTABLISHED)?,

@@ -158,6 +158,12 @@ pub(super) fn max_flows(values: &Values) -> Result<u32, ConfigError> {
         .ok_or_else(|| wrong(found, origin, "a number from 1024 to 67108864"))
 }
 
+/// Connections that may begin in a second.
+pub(super) fn max_new_flows(values: &Values) -> Result<u32, ConfigError> {
+    let (found, origin) = required(values, &keys::MAX_NEW_FLOWS)?;
+    found.parse().map_err(|_| wrong(found, origin, "a number, for example 125000, or 0 for no limit"))
+}
+
 /// A time-out. The datapath's clock tells no more than 68 years apart.
 pub(super) fn seconds(values: &Values, key: &Key) -> Result<u32, ConfigError> {
     let (found, origin) = required(values, key)?;

@@ -203,7 +203,12 @@ impl World {
     /// The maps before there is any Service.
     pub(super) fn memory(&self) -> Memory {
         let mut memory = Memory {
-            config: Config { epoch: 1, snat_port_min: self.ports.min, snat_port_max: self.ports.max },
+            config: Config {
+                epoch: 1,
+                snat_port_min: self.ports.min,
+                snat_port_max: self.ports.max,
+                ..Config::default()
+            },
             ..Memory::default()
         };
         for (at, device) in self.devices.iter().enumerate() {

@@ -17,7 +17,7 @@ pub use connection::{Clock, Flow, Scratch, Tuple, flow_flags, flow_state};
 pub use event::{EVENT_WORDS, Event, EventFlow, EventsSent, EventsWanted, MAX_EVENTS, event_hook, event_kind};
 pub use fragment::{Datagram, DatagramKey, HELD_BYTES, Held, HeldKey, datagram_state};
 pub use node::{
-    Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, PORT_WORDS, ServiceCounters, device_class, device_flags,
+    Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, NewFlows, PORT_WORDS, ServiceCounters, device_class, device_flags,
 };
 pub use service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, RangeKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags,
@@ -79,8 +79,9 @@ map_types!(
     Cidrs<[u8; 4]>: 32, Cidrs<[u8; 16]>: 128,
     Flow<[u8; 4]>: 64, Flow<[u8; 16]>: 88,
     Device: 32,
-    Config: 8,
+    Config: 16,
     Answers: 8,
+    NewFlows: 12,
     Timeouts: 32,
     EventsWanted: 8,
     EventsSent: 12,
@@ -95,7 +96,7 @@ map_types!(
     Datagram: 12,
     HeldKey<[u8; 4]>: 24, HeldKey<[u8; 16]>: 48,
     Held: 2048,
-    Scratch<[u8; 4]>: 192, Scratch<[u8; 16]>: 288,
+    Scratch<[u8; 4]>: 200, Scratch<[u8; 16]>: 296,
 );
 
 #[cfg(test)]

@@ -57,6 +57,10 @@ pub struct Config {
     pub snat_port_min: u16,
     /// Last source port for source NAT.
     pub snat_port_max: u16,
+    /// Connections that one CPU may begin in a second, and that it may establish; zero means any number.
+    pub max_new_flows: u32,
+    /// Always zero.
+    pub pad: u32,
 }
 
 /// How many networks [`Cidrs`] holds.
@@ -118,5 +122,43 @@ impl Answers {
         }
         self.count += 1;
         true
+    }
+}
+
+/// The one value of `NEW_FLOWS`, per CPU: what one CPU did in this second, so that a flood leaves it time and the tables room
+/// (B23).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewFlows {
+    /// The second.
+    pub second: Clock,
+    /// Connections that began in it.
+    pub begun: u32,
+    /// Connections that were moved to the established table.
+    pub established: u32,
+}
+
+impl NewFlows {
+    /// Whether a connection may begin now; if so, it is counted.
+    #[inline(always)]
+    pub fn may_begin(&mut self, now: Clock, limit: u32) -> bool {
+        self.turn(now);
+        self.begun = self.begun.saturating_add(1);
+        limit == 0 || self.begun <= limit
+    }
+
+    /// Whether a connection may be established now; if so, it is counted.
+    #[inline(always)]
+    pub fn may_establish(&mut self, now: Clock, limit: u32) -> bool {
+        self.turn(now);
+        self.established = self.established.saturating_add(1);
+        limit == 0 || self.established <= limit
+    }
+
+    #[inline(always)]
+    fn turn(&mut self, now: Clock) {
+        if self.second != now {
+            *self = Self { second: now, begun: 0, established: 0 };
+        }
     }
 }

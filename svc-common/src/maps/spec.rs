@@ -64,7 +64,7 @@ map_specs! {
     /// ifindex -> [`super::Device`].
     DEVICES = 4_096, layout 1;
     /// [`super::Config`]. Memory-mapped by the agent.
-    CONFIG = 1, layout 1;
+    CONFIG = 1, layout 2;
     /// Reason -> `u64`, per CPU.
     COUNTERS = 64, layout 1;
     /// Service id -> [`super::ServiceCounters`], per CPU.
@@ -77,6 +77,8 @@ map_specs! {
     STAGES_EGRESS = 8, layout 1;
     /// [`super::Answers`], per CPU.
     ANSWERS = 1, layout 1;
+    /// [`super::NewFlows`], per CPU.
+    NEW_FLOWS = 1, layout 1;
     /// [`super::Event`]s; a ring buffer, its capacity is in bytes.
     EVENTS = 524_288, layout 1;
     /// [`super::EventsWanted`]. Memory-mapped by the agent.
@@ -86,9 +88,9 @@ map_specs! {
     /// Which ports the agent has reserved against local sockets. For the agent alone: it remembers here what outlives it.
     RESERVED_PORTS = 1, layout 1;
     /// [`super::Scratch`], per CPU.
-    SCRATCH_V4 = 1, layout 1;
+    SCRATCH_V4 = 1, layout 2;
     /// The same for IPv6.
-    SCRATCH_V6 = 1, layout 1;
+    SCRATCH_V6 = 1, layout 2;
     /// Socket cookie, peer -> [`super::SocketNat`]; never evicts.
     SOCKET_NAT = 262_144, layout 1;
     /// Socket cookie -> [`super::Socket`]; never evicts.

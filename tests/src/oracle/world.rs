@@ -91,7 +91,7 @@ impl Oracle {
                 },
             );
         }
-        self.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999 });
+        self.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999, ..Config::default() });
         let router = self.hop(UPLINK, UPLINK_MAC, ROUTER_MAC);
         let pod = self.hop(WORKLOAD, WORKLOAD_MAC, POD_MAC);
         self.memory.v4.default_route = router;

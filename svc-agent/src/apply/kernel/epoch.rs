@@ -1,6 +1,5 @@
 //! The epoch: raised whenever anything a flow was derived from may have changed.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,22 +15,20 @@ use crate::sys::mmap::MappedArray;
 pub struct Epoch(Arc<MappedArray>);
 
 impl Epoch {
-    /// Maps `CONFIG` and writes the ports for source NAT. The epoch of a new map starts at `start`, so that no flow that
-    /// is older than the map looks current.
+    /// Maps `CONFIG` and writes the settings. The epoch of a new map starts with theirs, so that no flow that is older than
+    /// the map looks current; an old map keeps its own.
     ///
     /// # Errors
     /// If the map cannot be mapped.
-    pub fn new(maps: &Maps, ports: RangeInclusive<u16>, start: u32) -> anyhow::Result<Self> {
+    pub fn new(maps: &Maps, settings: &Config) -> anyhow::Result<Self> {
         let array = map_array::<Config>(maps, &spec::CONFIG)?;
-        let config = Config { epoch: start.max(1), snat_port_min: *ports.start(), snat_port_max: *ports.end() };
-        let mut values = words(config.bytes());
-        let (Some(epoch), Some(ports)) = (values.next(), values.next()) else {
-            anyhow::bail!("`CONFIG` has another layout than expected");
-        };
         // Both ports are one word: no packet sees the first of one range and the last of another.
-        array.word(0, 1).context("`CONFIG` is empty")?.store(ports, Ordering::Relaxed);
+        for (at, value) in words(settings.bytes()).enumerate().skip(1) {
+            array.word(0, at).context("`CONFIG` is empty")?.store(value, Ordering::Relaxed);
+        }
         let epoch_word = array.word(0, 0).context("`CONFIG` is empty")?;
         // Zero means that the map is new; anything else is an epoch that flows may carry.
+        let epoch = settings.epoch.max(1);
         let _adopted = epoch_word.compare_exchange(0, epoch, Ordering::Release, Ordering::Relaxed);
         Ok(Self(Arc::new(array)))
     }

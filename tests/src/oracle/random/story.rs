@@ -71,6 +71,8 @@ pub(super) enum Action {
         min: u16,
         max: u16,
     },
+    /// How many connections may begin in a second.
+    Limit(u32),
     Frontend {
         vip: SocketAddr,
         proto: u8,
@@ -101,6 +103,7 @@ impl fmt::Display for Action {
             Self::Epoch => write!(f, "the epoch rises"),
             Self::Clock(seconds) => write!(f, "{seconds} s pass"),
             Self::Ports { min, max } => write!(f, "source ports {min}-{max}"),
+            Self::Limit(limit) => write!(f, "{limit} new connections in a second"),
             Self::Frontend { vip, proto, frontend } => write!(f, "frontend {vip} protocol {proto}: {frontend:?}"),
             Self::Forget(talk) => write!(f, "evicted: {talk:?}"),
             Self::Neighbours(known) => write!(f, "neighbours known: {known}"),
@@ -133,7 +136,7 @@ impl Story {
         oracle.reset();
         oracle.forget_neighbours();
         oracle.set_slow(&[UPLINK, WORKLOAD]);
-        oracle.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999 });
+        oracle.set_config(Config { epoch: 1, snat_port_min: 1024, snat_port_max: 29_999, ..Config::default() });
         for family in 0..2 {
             for service in 0..SERVICES {
                 let id = service + family * SIX;
@@ -224,7 +227,8 @@ impl Story {
             12 => Action::Fast { uplink: dice.one_in(2), workload: dice.one_in(2) },
             13 => Action::Flags { id: FIRST_BACKEND + id * ROOM + dice.below(5) as u32, flags: 1 << dice.below(8) },
             14..26 => Action::Clock(dice.pick(&[1, 1, 1, 1, 2, 29, 31, 180, 10_801, u32::MAX - 20])),
-            26..30 => {
+            26 => Action::Limit(dice.pick(&[0, 0, 0, 3, 20])),
+            27..30 => {
                 let (min, max) = dice.pick(&[(1024, 29_999), (20_000, 20_003), (20_004, 20_004), (0, 0xffff), (9, 8)]);
                 Action::Ports { min, max }
             }
@@ -283,6 +287,10 @@ impl Story {
             Action::Clock(seconds) => oracle.advance(*seconds),
             Action::Ports { min, max } => {
                 let config = Config { snat_port_min: *min, snat_port_max: *max, ..oracle.memory.config };
+                oracle.set_config(config);
+            }
+            Action::Limit(limit) => {
+                let config = Config { max_new_flows: *limit, ..oracle.memory.config };
                 oracle.set_config(config);
             }
             Action::Frontend { vip, proto, frontend } => match frontend {
