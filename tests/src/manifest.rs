@@ -305,12 +305,12 @@ mod tests {
         }
         check(
             &[dir.path().to_owned()],
-            "objects: Service 4, Endpoints 0, EndpointSlice 8; 0 errors, 0 warnings, 0 notices",
+            "objects: Service 4, Endpoints 0, EndpointSlice 8, Pod 0, Node 0; 0 errors, 0 warnings, 0 notices",
         );
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         check(
             &[examples.clone(), examples.join("web-4.yaml.later")],
-            "objects: Service 2, Endpoints 0, EndpointSlice 8; 0 errors, 0 warnings, 0 notices",
+            "objects: Service 2, Endpoints 0, EndpointSlice 8, Pod 0, Node 0; 0 errors, 0 warnings, 0 notices",
         );
     }
 }
