@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::controllers::{Controllers, Memory, Settings};
 use crate::model::{ObjectKind, Problem, Rules, Severity};
 use crate::resolve::{Node, Policy, Resolver};
 use crate::sources::manifests::ManifestSource;
@@ -25,7 +26,8 @@ pub fn run(paths: &[PathBuf], rules: &Rules, input: &mut dyn Read, out: &mut dyn
             ManifestSource::look_once(path, &prefix, rules)
         }
     });
-    let whole = merge(snapshots);
+    let settings = Settings { node_ports: rules.node_ports.clone(), ..Settings::default() };
+    let whole = Controllers::new(settings, Memory::default()).complete(merge(snapshots));
     let desired = Resolver::new(Policy::anything()).update(&whole, &Node::default());
     for problem in &desired.problems {
         writeln!(out, "{problem}")?;

@@ -12,6 +12,7 @@ pub mod command;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod controllers;
 pub mod datapath;
 pub mod events;
 pub mod expire;

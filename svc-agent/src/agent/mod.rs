@@ -44,6 +44,7 @@ use crate::attach::sockets::SocketLinks;
 use crate::config::{Config, SocketLb};
 use crate::control::api::EventKind;
 use crate::control::{self, Socket};
+use crate::controllers::{LocalControllers, Settings};
 use crate::datapath;
 use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
@@ -73,7 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     bpf::lift_memory_lock();
     let shutdown = shutdown()?;
     let pins = Arc::new(PinDir::open(&config.pin_dir)?);
-    let applied = Arc::new(Applied::open(&config.state_dir, Rules::default())?);
+    let applied = Arc::new(Applied::open(&config.state_dir, rules(&config))?);
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
     let (programs, maps) =
         Programs::load(&pins, object, Sizes { max_flows: config.max_flows }, config.socket_lb != SocketLb::Off)?;
@@ -207,8 +208,9 @@ impl Agent {
             reserved,
             unpinned: None,
         };
-        let source = LocalSources::new(&config.manifests, applied.objects(), &Rules::default());
-        let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
+        let source = LocalSources::new(&config.manifests, applied.objects(), &rules(config));
+        let controllers = LocalControllers::open(settings(config), &config.state_dir);
+        let syncer = Syncer::new(source, controllers, policy(config), node(config), reconciler, addresses, published);
         Ok(Self { follower, syncer, view, sweeper, sockets, reader, names })
     }
 
@@ -267,6 +269,14 @@ impl expire::Ended for Sweeper {
     fn ended_v6(&self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>) {
         self.events.tell(events::timed_out(key, flow, &self.names));
     }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules { node_ports: config.node_port_range.min..=config.node_port_range.max }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings::new(&config.cluster_ip_range, rules(config).node_ports, config.load_balancer_pools.clone())
 }
 
 fn policy(config: &Config) -> Policy {

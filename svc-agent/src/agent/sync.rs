@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::published::{Published, SyncState};
 use crate::apply::kernel::KernelStore;
+use crate::controllers::LocalControllers;
 use crate::model::{Problem, Severity};
 use crate::reconcile::{Reconciler, Report};
 use crate::resolve::{Node, Policy, Resolver};
@@ -23,6 +24,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// What the task works with.
 pub struct Syncer {
     source: LocalSources,
+    controllers: LocalControllers,
     snapshot: Arc<Snapshot>,
     resolver: Resolver,
     node: Node,
@@ -39,6 +41,7 @@ impl Syncer {
     /// Reads nothing yet. `node` gets its addresses from `addresses`.
     pub fn new(
         source: LocalSources,
+        controllers: LocalControllers,
         policy: Policy,
         node: Node,
         reconciler: Reconciler<KernelStore>,
@@ -47,6 +50,7 @@ impl Syncer {
     ) -> Self {
         Self {
             source,
+            controllers,
             snapshot: Arc::default(),
             resolver: Resolver::new(policy),
             node,
@@ -60,7 +64,7 @@ impl Syncer {
 
     /// Loads the sources and brings the maps in line with them; false if the maps could not even be read.
     pub fn load(&mut self) -> bool {
-        self.snapshot = Arc::new(self.source.load());
+        self.snapshot = Arc::new(self.controllers.complete(self.source.load()));
         self.reconcile()
     }
 

@@ -87,6 +87,12 @@ keys! {
         "Addresses that load balancers may have, comma separated (default: any that is not special)";
     SERVICE_CIDRS: "service-cidrs", "CIDRS", None,
         "Where ClusterIPs are taken from, comma separated, up to 4 of each family: packets to those that no Service has are dropped (default: none)";
+    CLUSTER_IP_RANGE: "cluster-ip-range", "CIDRS", None,
+        "Where ClusterIPs are allocated that manifests do not name, the primary family first, comma separated (default: service-cidrs)";
+    NODE_PORT_RANGE: "node-port-range", "MIN-MAX", Some("30000-32767"),
+        "Which ports nodePorts may be; those that manifests do not name are allocated there, as are health-check ports";
+    LOAD_BALANCER_POOLS: "load-balancer-pools", "RANGES", None,
+        "Addresses for Services of type LoadBalancer: networks or FIRST-LAST, comma separated (default: none, they stay pending)";
     SNAT_PORTS: "snat-ports", "MIN-MAX", Some("1024-29999"),
         "Source ports for connections to backends on other nodes";
     MAX_FLOWS: "max-flows", "N", Some("262144"),

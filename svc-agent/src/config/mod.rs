@@ -12,6 +12,7 @@ use svc_common::maps::Timeouts;
 pub use value::{Forwarding, PortRange, SocketLb, XdpMode};
 
 use crate::attach::classes::Patterns;
+use crate::controllers::pool::Pool;
 use crate::model::ForwardingMode;
 use keys::{Key, Values};
 
@@ -48,6 +49,12 @@ pub struct Config {
     pub load_balancer_ips: Option<Vec<IpNet>>,
     /// Where ClusterIPs are taken from; at most [`svc_common::maps::MAX_CIDRS`] of each family.
     pub service_cidrs: Vec<IpNet>,
+    /// Where ClusterIPs are allocated.
+    pub cluster_ip_range: Vec<IpNet>,
+    /// What nodePorts may be, and where they are allocated.
+    pub node_port_range: PortRange,
+    /// Where addresses of load balancers are allocated.
+    pub load_balancer_pools: Vec<Pool>,
     /// Source ports for source NAT.
     pub snat_ports: PortRange,
     /// Capacity of each table of established flows.
@@ -131,7 +138,10 @@ impl Config {
             external_ips: value::networks(values, &keys::EXTERNAL_IPS)?.unwrap_or_default(),
             load_balancer_ips: value::networks(values, &keys::LOAD_BALANCER_IPS)?,
             service_cidrs: value::service_cidrs(values)?,
-            snat_ports: value::parse(values, &keys::SNAT_PORTS)?,
+            cluster_ip_range: value::cluster_ip_range(values)?,
+            node_port_range: value::parse(values, &keys::NODE_PORT_RANGE)?,
+            load_balancer_pools: value::pools(values)?,
+            snat_ports: value::snat_ports(values)?,
             max_flows: value::max_flows(values)?,
             max_new_flows: value::max_new_flows(values)?,
             timeouts: Timeouts {
@@ -219,6 +229,13 @@ mod tests {
             ("snat-ports", "5000-4000", "MIN-MAX"),
             ("snat-ports", "20000-31000", "30000"),
             ("snat-ports", "0-10", "MIN-MAX"),
+            ("node-port-range", "5", "MIN-MAX"),
+            ("node-port-range", "20000-20999", "`snat-ports`"),
+            ("cluster-ip-range", "0.0.0.0/0", "everything"),
+            ("cluster-ip-range", "10.96.0.1/12", "10.96.0.0/12"),
+            ("load-balancer-pools", "192.0.2.9-192.0.2.1", "192.0.2.10-192.0.2.99"),
+            ("load-balancer-pools", "127.0.0.0/8", "loopback"),
+            ("load-balancer-pools", "192.0.2.0/24,192.0.2.200-192.0.2.210", "no address twice"),
             ("xdp-mode", "fast", "native"),
             ("forwarding", "slow", "kernel"),
             ("forwarding-mode", "nat", "dsr"),
@@ -244,6 +261,24 @@ mod tests {
                 assert!(error.contains(part), "{key}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn ranges_for_controllers_have_their_defaults_and_stay_apart() {
+        let range = |config: Config| config.cluster_ip_range.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let none = config(&["--manifests", "/m"]).unwrap();
+        assert_eq!((none.node_port_range, none.load_balancer_pools.len()), (PortRange { min: 30_000, max: 32_767 }, 0));
+        assert!(range(none).is_empty());
+        let cidrs = ["--manifests", "/m", "--service-cidrs", "10.96.0.0/12"];
+        assert_eq!(range(config(&cidrs).unwrap()), ["10.96.0.0/12"]);
+        assert_eq!(
+            range(config(&[&cidrs[..], &["--cluster-ip-range", "10.97.0.0/16"]].concat()).unwrap()),
+            ["10.97.0.0/16"]
+        );
+        let moved = ["--manifests", "/m", "--node-port-range", "20000-20999", "--snat-ports", "30000-40000"];
+        assert_eq!(config(&moved).unwrap().snat_ports, PortRange { min: 30_000, max: 40_000 });
+        let error = config(&[&cidrs[..], &["--load-balancer-pools", "10.96.5.0/24"]].concat()).unwrap_err().to_string();
+        assert!(error.contains("--load-balancer-pools") && error.contains("`cluster-ip-range`"), "{error}");
     }
 
     #[test]

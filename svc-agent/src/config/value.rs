@@ -11,9 +11,7 @@ use svc_common::maps::MAX_CIDRS;
 
 use super::ConfigError;
 use super::keys::{self, Key, Origin, Values};
-
-/// nodePorts live here unless the cluster was told otherwise; source ports must not meet them (B30).
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+use crate::controllers::pool::Pool;
 
 /// How XDP is attached to uplinks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,9 +125,6 @@ impl FromStr for PortRange {
         if min == 0 || min > max {
             return Err(SHAPE);
         }
-        if min <= *NODE_PORTS.end() && max >= *NODE_PORTS.start() {
-            return Err("a range without any of 30000-32767, which belong to nodePorts, for example 1024-29999");
-        }
         Ok(Self { min, max })
     }
 }
@@ -169,6 +164,52 @@ pub(super) fn seconds(values: &Values, key: &Key) -> Result<u32, ConfigError> {
     let (found, origin) = required(values, key)?;
     let seconds = found.parse().ok().filter(|seconds| (1..=31_536_000).contains(seconds));
     seconds.ok_or_else(|| wrong(found, origin, "a number of seconds from 1 to 31536000"))
+}
+
+/// The source ports: none that nodePorts may be (B30).
+pub(super) fn snat_ports(values: &Values) -> Result<PortRange, ConfigError> {
+    let ports: PortRange = parse(values, &keys::SNAT_PORTS)?;
+    let node_ports: PortRange = parse(values, &keys::NODE_PORT_RANGE)?;
+    if ports.min > node_ports.max || ports.max < node_ports.min {
+        return Ok(ports);
+    }
+    // The one of both that somebody chose is the one to change.
+    let (found, origin) = required(values, &keys::SNAT_PORTS)?;
+    let (range, range_origin) = required(values, &keys::NODE_PORT_RANGE)?;
+    if matches!(origin, Origin::Default(_)) {
+        let expected = format!("a range without any of {found}, the default of `snat-ports`; choose both");
+        return Err(wrong(range, range_origin, expected));
+    }
+    let example = "for example 1024-29999 with the default of `node-port-range`";
+    Err(wrong(found, origin, format!("a range without any of {range}, which belong to nodePorts, {example}")))
+}
+
+/// Where ClusterIPs are allocated.
+pub(super) fn cluster_ip_range(values: &Values) -> Result<Vec<IpNet>, ConfigError> {
+    let Some((found, origin)) = values.get(&keys::CLUSTER_IP_RANGE) else { return service_cidrs(values) };
+    let networks = networks(values, &keys::CLUSTER_IP_RANGE)?.unwrap_or_default();
+    if networks.iter().any(|network| network.prefix_len() == 0) {
+        return Err(wrong(found, origin, "networks that are not everything, such as 10.96.0.0/12"));
+    }
+    Ok(networks)
+}
+
+/// Where addresses of load balancers are allocated.
+pub(super) fn pools(values: &Values) -> Result<Vec<Pool>, ConfigError> {
+    let Some((found, origin)) = values.get(&keys::LOAD_BALANCER_POOLS) else { return Ok(Vec::new()) };
+    let mut pools: Vec<Pool> = Vec::new();
+    for item in items(found) {
+        let pool: Pool = item.parse().map_err(|expected| wrong(item, origin, expected))?;
+        if pools.iter().any(|other| other.overlaps(&pool)) {
+            return Err(wrong(found, origin, format!("no address twice: `{item}` overlaps another pool")));
+        }
+        if cluster_ip_range(values)?.iter().filter_map(|range| Pool::network(*range)).any(|range| range.overlaps(&pool))
+        {
+            return Err(wrong(item, origin, "no address of `cluster-ip-range`"));
+        }
+        pools.push(pool);
+    }
+    Ok(pools)
 }
 
 /// An absolute path without `..`.

@@ -54,7 +54,7 @@ pub struct Endpoint {
 }
 
 /// One port of all endpoints of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlicePort {
     /// Its name, empty if it has none.
     pub name: String,

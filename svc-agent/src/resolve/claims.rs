@@ -170,7 +170,7 @@ fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &
         }
     }
     if service.cluster_ips.is_empty() {
-        let text = "none, and without an API server nobody assigns one: the Service has no ClusterIP";
+        let text = "none: write one, or set `cluster-ip-range` to have one allocated";
         problems.push(Problem::notice(at(service, "spec.clusterIP", text)));
     }
     let mut claims = Vec::new();
@@ -184,7 +184,7 @@ fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &
             let key = Key::NodePort(node_port, port.protocol);
             claims.push(Claim { port: i, kind: FrontendKind::NodePort, key });
         } else if service.service_type == ServiceType::NodePort {
-            let text = "none, and without an API server nobody allocates one: the port is not open on nodes";
+            let text = "none: the port is not open on nodes";
             problems.push(Problem::notice(at(service, &format!("spec.ports[{i}].nodePort"), text)));
         }
     }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::model::ForwardingMode;
 use ipnet::IpNet;
 
+pub use self::claims::at;
 pub use self::inherited::Inherited;
 pub use self::policy::Policy;
 pub use self::resolver::Resolver;

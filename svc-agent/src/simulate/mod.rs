@@ -26,6 +26,7 @@ pub use self::capture::{CapturedFrame, Reader, Writer};
 pub use self::journey::{Fate, Journey};
 use self::store::MemoryStore;
 pub use self::world::{Options, Side, World};
+use crate::controllers::Controllers;
 use crate::expire;
 use crate::model::Rules;
 use crate::reconcile::{Programmed, Reconciler};
@@ -66,6 +67,7 @@ impl Simulation {
     pub fn new(manifests: &Path, world: World, first: FirstHook) -> anyhow::Result<Self> {
         anyhow::ensure!(manifests.exists(), "`{}`: no such directory or file", manifests.display());
         let snapshot = ManifestSource::look_once(manifests, "", &Rules::default());
+        let snapshot = Controllers::default().complete(snapshot);
         let desired = Resolver::new(Policy::anything()).update(&snapshot, &world.node);
         let mut reconciler = Reconciler::new(MemoryStore::new(world.memory()));
         let report = reconciler.reconcile(&desired);
