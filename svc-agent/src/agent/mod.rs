@@ -209,7 +209,7 @@ impl Agent {
             unpinned: None,
         };
         let source = LocalSources::new(&config.manifests, applied.objects(), &rules(config));
-        let controllers = LocalControllers::open(settings(config), &config.state_dir);
+        let controllers = LocalControllers::open(ranges(config), &config.state_dir);
         let syncer = Syncer::new(source, controllers, policy(config), node(config), reconciler, addresses, published);
         Ok(Self { follower, syncer, view, sweeper, sockets, reader, names })
     }
@@ -275,7 +275,7 @@ fn rules(config: &Config) -> Rules {
     Rules { node_ports: config.node_port_range.min..=config.node_port_range.max }
 }
 
-fn settings(config: &Config) -> Settings {
+fn ranges(config: &Config) -> Settings {
     Settings::new(&config.cluster_ip_range, rules(config).node_ports, config.load_balancer_pools.clone())
 }
 
