@@ -15,4 +15,5 @@ pub mod programs;
 pub mod sockets;
 pub mod table;
 pub mod trial;
+mod verify;
 pub mod xdp;

@@ -1,11 +1,11 @@
 //! Loads the kernel programs over the pinned maps.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
 use aya::maps::ProgramArray;
-use aya::programs::{Program, ProgramError, ProgramType, SchedClassifier};
+use aya::programs::{ProgramType, SchedClassifier};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
@@ -13,6 +13,7 @@ use svc_common::maps::{Clock as Seconds, spec};
 
 use super::maps::{Maps, Sizes, check_pins};
 use super::pins::PinDir;
+use super::verify;
 use crate::datapath::program;
 use crate::sys::bpf;
 use crate::sys::link::SocketHook;
@@ -65,17 +66,21 @@ impl Programs {
             loader.map_max_entries(map.name, sizes.capacity(map)).map_pin_path(map.name, pins.map(map));
         }
         let mut ebpf = loader.load(object).context("cannot load the kernel programs' maps")?;
-        let mut loaded = BTreeMap::new();
-        for name in
-            [program::XDP, program::XDP_VETH, program::TC_INGRESS, program::TC_EGRESS, program::CLOCK, program::SWEEP]
-        {
-            loaded.insert(name, load_one(&mut ebpf, name)?);
-        }
+        let mut names = vec![
+            program::XDP,
+            program::XDP_VETH,
+            program::TC_INGRESS,
+            program::TC_EGRESS,
+            program::CLOCK,
+            program::SWEEP,
+        ];
+        names.extend(program::STAGES.iter().flat_map(|(_, names)| names));
+        // All of them before the first stage is replaced: if one is refused, the datapath stays as it was.
+        let loaded = verify::load_all(&mut ebpf, &names)?;
         let maps = Maps::open(pins)?;
         for (array, names) in program::STAGES {
             let mut array = ProgramArray::try_from(maps.map(&array)?)?;
             for (index, name) in (0..).zip(names) {
-                loaded.insert(name, load_one(&mut ebpf, name)?);
                 let stage = ebpf.program(name).context("loaded just now")?.fd()?;
                 array.set(index, stage, 0).with_context(|| format!("cannot make `{name}` a stage"))?;
             }
@@ -125,43 +130,19 @@ impl Programs {
     }
 }
 
-pub(super) fn load_one(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Loaded> {
-    let program =
-        ebpf.program_mut(name).with_context(|| format!("the kernel programs have no `{name}`; rebuild the agent"))?;
-    let refused = || format!("the kernel refuses the program `{name}`");
-    match program {
-        Program::Xdp(xdp) => verified(|| xdp.load()).with_context(refused)?,
-        Program::SchedClassifier(classifier) => verified(|| classifier.load()).with_context(refused)?,
-        Program::CgroupSockAddr(call) => verified(|| call.load()).with_context(refused)?,
-        Program::CgroupSock(socket) => verified(|| socket.load()).with_context(refused)?,
-        _ => anyhow::bail!("`{name}` is of a kind that this agent does not attach; rebuild the agent"),
-    }
-    let fd = program.fd()?.as_fd().try_clone_to_owned()?;
-    Ok(Loaded { id: program.info()?.id(), fd })
-}
-
 /// Loads the programs of the socket hooks; what the kernel refuses is no error, as older ones lack some of the hooks.
 fn load_sockets(ebpf: &mut Ebpf, tells_refusal: bool) -> SocketPrograms {
     let mut programs = SocketPrograms { tells_refusal, ..SocketPrograms::default() };
-    for hook in SocketHook::ALL {
-        match load_one(ebpf, program::of_sockets(hook)) {
-            Ok(loaded) => drop(programs.loaded.insert(hook, loaded)),
-            Err(error) => drop(programs.refused.insert(hook, format!("{error:#}"))),
+    let names = SocketHook::ALL.map(program::of_sockets);
+    let mut loaded = verify::load(ebpf, &names);
+    for (hook, name) in SocketHook::ALL.into_iter().zip(names) {
+        match loaded.remove(name) {
+            Some(Ok(loaded)) => drop(programs.loaded.insert(hook, loaded)),
+            Some(Err(error)) => drop(programs.refused.insert(hook, format!("{error:#}"))),
+            None => {}
         }
     }
     programs
-}
-
-/// Loads a program. The verifier gives up with EAGAIN while a signal waits for the thread: then it is asked again.
-fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    const ATTEMPTS: u32 = 10;
-    for _ in 1..ATTEMPTS {
-        match load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
-    load()
 }
 
 /// The clock that stamps flows, read by running the program `svc_clock`.

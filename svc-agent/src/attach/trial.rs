@@ -10,7 +10,8 @@ use svc_common::packet::Hook;
 use svc_common::reason::Reason;
 
 use super::pins::PinDir;
-use super::programs::{jiffy_mult, load_one};
+use super::programs::jiffy_mult;
+use super::verify;
 use crate::datapath::{self, program};
 
 /// What the copy shares with the datapath: the programs only read it.
@@ -72,7 +73,7 @@ impl Trial {
         let mut ebpf = loader.load(datapath::object()?).context("cannot load a copy of the kernel programs")?;
         let mut stages = Vec::new();
         for hook in hooks {
-            load_one(&mut ebpf, name(*hook, veth))?;
+            verify::load_all(&mut ebpf, &[name(*hook, veth)])?;
             let own = match hook {
                 Hook::Xdp => spec::STAGES_XDP,
                 Hook::Ingress => spec::STAGES_INGRESS,
@@ -81,8 +82,8 @@ impl Trial {
             for (array, names) in program::STAGES.into_iter().filter(|(array, _)| *array == own) {
                 let map = ebpf.take_map(array.name).with_context(|| format!("there is no map `{}`", array.name))?;
                 let mut array = ProgramArray::try_from(map)?;
+                verify::load_all(&mut ebpf, &names)?;
                 for (index, name) in (0..).zip(names) {
-                    load_one(&mut ebpf, name)?;
                     array.set(index, ebpf.program(name).context("loaded just now")?.fd()?, 0)?;
                 }
                 stages.push(array);
