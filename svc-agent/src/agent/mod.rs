@@ -43,7 +43,7 @@ use crate::attach::programs::{Clock, Programs, Sweep};
 use crate::attach::sockets::SocketLinks;
 use crate::config::{Config, SocketLb};
 use crate::control::api::EventKind;
-use crate::control::{self, Socket};
+use crate::control::{self, Catalog, Changer, Socket};
 use crate::controllers::{LocalControllers, Settings};
 use crate::datapath;
 use crate::events::{self, Hub, Reader};
@@ -172,6 +172,7 @@ impl Agent {
             epoch: epoch.clone(),
             clock: clocks.0,
             events: hub.clone(),
+            catalog: Catalog::new(published.snapshot.subscribe(), Changer::Applied(applied.clone())),
         };
         let sweeper = Sweeper {
             tables: Tables::open(&maps)?,

@@ -17,11 +17,11 @@ use crate::apply::kernel::{Epoch, KernelStore};
 use crate::attach::maps::Maps;
 use crate::attach::pins::PinDir;
 use crate::attach::programs::Clock;
-use crate::control::View;
 use crate::control::api::{
     Backend, BackendState, Device, Event, EventFilter, Flow, FlowFilter, MapUsage, ObjectFilter, Protocol, ReasonCount,
     Refused, Service, ServiceEndpoints, ServiceRef, Status, Sync, Trace, TraceRequest,
 };
+use crate::control::{Catalog, View};
 use crate::events::Hub;
 use crate::flows::Tables;
 use crate::model::Severity;
@@ -61,6 +61,8 @@ pub struct AgentView {
     pub clock: Clock,
     /// What happens to single packets and connections.
     pub events: Arc<Hub>,
+    /// The objects of the sources.
+    pub catalog: Catalog,
 }
 
 impl View for AgentView {
@@ -160,6 +162,10 @@ impl View for AgentView {
 
     fn devices(&self) -> anyhow::Result<Vec<Device>> {
         Ok(self.published.devices.get())
+    }
+
+    fn catalog(&self) -> Catalog {
+        self.catalog.clone()
     }
 
     fn trace(&self, request: &TraceRequest) -> anyhow::Result<Trace> {

@@ -7,7 +7,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 use crate::config::Forwarding;
 use crate::control::DEFAULT_SOCKET;
-use crate::control::api::{AddressMatch, Protocol};
+use crate::control::api::{AddressMatch, Protocol, Selector};
 use crate::simulate::{FirstHook, Side};
 
 /// Shows what the node agent does.
@@ -27,8 +27,12 @@ pub struct Args {
 pub enum Command {
     /// Show the agent: sync, devices, maps, counters
     Status(Output),
-    /// Show Services, endpoints, backends, flows or devices
+    /// Show Services and other objects, and what the node makes of them
     Get(Get),
+    /// Create or change objects of the agent's own; for root
+    Apply(Apply),
+    /// Delete objects of the agent's own; for root
+    Delete(Delete),
     /// Ask the loaded programs what they would do with a packet, step by step; for root
     Trace(Trace),
     /// Send the packets of a capture through a directory of manifests, without an agent and without privileges
@@ -67,6 +71,42 @@ pub enum Format {
     Json,
     /// YAML with exact numbers
     Yaml,
+    /// Names alone; for objects
+    Name,
+}
+
+/// What to apply.
+#[derive(Clone, Debug, Group)]
+pub struct Apply {
+    /// Manifests: a file, a directory, or - for standard input; may be repeated
+    #[arg(short, long, value_name = "FILE|DIR|-", required = true)]
+    pub file: Vec<PathBuf>,
+    /// Namespace of objects that name none, and the only one allowed
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Change nothing, and show what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What to delete.
+#[derive(Clone, Debug, Group)]
+pub struct Delete {
+    /// Kind and names, or KIND/NAME
+    #[arg(value_name = "KIND NAME")]
+    pub what: Vec<String>,
+    /// Manifests that name the objects: a file, a directory, or - for standard input; may be repeated
+    #[arg(short, long, value_name = "FILE|DIR|-")]
+    pub file: Vec<PathBuf>,
+    /// Namespace of the objects
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// What is not there is no error
+    #[arg(long)]
+    pub ignore_not_found: bool,
+    /// Change nothing, and show what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// What to listen to.
@@ -95,14 +135,20 @@ pub struct Get {
     /// What to show
     #[arg(value_enum)]
     pub resource: Resource,
-    /// Only what belongs to this Service (NAME or NAMESPACE/NAME); for devices the device's name
+    /// Only this object, or what belongs to this Service (NAME or NAMESPACE/NAME); for devices the device's name
     pub name: Option<String>,
-    /// Only what belongs to Services of this namespace
+    /// Namespace of the objects (default: `default`) or of the Services that the rest belongs to (default: all)
     #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
     pub namespace: Option<String>,
-    /// Show every namespace (the default)
+    /// Show every namespace
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// Only objects with these labels, such as app=web,tier!=db
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub selector: Option<Selector>,
+    /// Show objects, and then every change of them
+    #[arg(short, long)]
+    pub watch: bool,
     /// Show at most so many
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -193,10 +239,22 @@ fn forwarding(text: &str) -> Result<Forwarding, String> {
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Resource {
-    /// Services as resolved on this node; or: service, svc
+    /// Services as they are defined, with what was allocated for them; or: service, svc
     #[value(aliases = ["service", "svc"])]
     Services,
-    /// Endpoints of Services; or: endpoint, ep
+    /// EndpointSlices as they are defined; or: endpointslice, eps
+    #[value(name = "endpointslices", aliases = ["endpointslice", "eps"])]
+    EndpointSlices,
+    /// Pods as they are defined; or: pod, po
+    #[value(aliases = ["pod", "po"])]
+    Pods,
+    /// Nodes as they are defined; or: node, no
+    #[value(aliases = ["node", "no"])]
+    Nodes,
+    /// What this node made of Services: addresses, endpoints, traffic; or: frontend, fe
+    #[value(aliases = ["frontend", "fe"])]
+    Frontends,
+    /// Endpoints of Services, one by one; or: endpoint, ep
     #[value(aliases = ["endpoint", "ep"])]
     Endpoints,
     /// Backends as they lie in the maps; or: backend, be
@@ -225,6 +283,8 @@ mod tests {
     fn resources_go_by_plural_singular_and_short_name() {
         for (names, wanted) in [
             (["services", "service", "svc"], Resource::Services),
+            (["endpointslices", "endpointslice", "eps"], Resource::EndpointSlices),
+            (["frontends", "frontend", "fe"], Resource::Frontends),
             (["endpoints", "endpoint", "ep"], Resource::Endpoints),
             (["backends", "backend", "be"], Resource::Backends),
             (["flows", "flow", "fl"], Resource::Flows),

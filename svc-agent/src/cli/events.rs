@@ -22,7 +22,7 @@ pub async fn run(client: &Client, events: &Events, out: &mut dyn Write) -> Resul
                 let line = serde_json::to_string(&event).map_err(io::Error::from)?;
                 writeln!(out, "{line}")?;
             }
-            Format::Table | Format::Wide => writeln!(out, "{}", harmless(&line(&event)))?,
+            Format::Table | Format::Wide | Format::Name => writeln!(out, "{}", harmless(&line(&event)))?,
         }
         out.flush()?;
         left -= 1;

@@ -9,9 +9,11 @@ use serde::de::DeserializeOwned;
 use super::CliError;
 use super::args::{Args, Flows, Format, Get, Resource};
 use super::human::harmless;
+use super::objects;
 use super::printer::{Printer, Show};
 use crate::client::Client;
 use crate::control::api::{Backend, Device, Flow, FlowFilter, List, ObjectFilter, Service, ServiceEndpoints};
+use crate::model::ObjectKind;
 
 /// Prints the list that was asked for.
 pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
@@ -19,12 +21,22 @@ pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn 
         let text = "--client, --vip, --backend and --protocol are for `svcctl get flows` only\n";
         return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
     }
+    let kind = get.resource.kind();
+    if kind.is_none() && (get.watch || get.selector.is_some() || get.output.output == Format::Name) {
+        let text = "--watch, --selector and -o name are for objects only: services, endpointslices, pods, nodes\n";
+        return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
+    }
+    if let Some(kind) = kind {
+        let count = objects::run(client, get, kind, out).await?;
+        return if count > 0 || get.limit == Some(0) { Ok(()) } else { no_objects(get, kind, err) };
+    }
     let count = match get.resource {
-        Resource::Services => services(client, get, out, err).await?,
+        Resource::Frontends => frontends(client, get, out, err).await?,
         Resource::Endpoints => print(get, &list::<ServiceEndpoints>(client, "/v1/endpoints", get).await?, out)?,
         Resource::Backends => print(get, &list::<Backend>(client, "/v1/backends", get).await?, out)?,
         Resource::Flows => flows(client, get, out).await?,
         Resource::Devices => devices(client, get, out).await?,
+        Resource::Services | Resource::EndpointSlices | Resource::Pods | Resource::Nodes => 0,
     };
     if count > 0 || get.limit == Some(0) {
         return Ok(());
@@ -44,7 +56,23 @@ pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn 
     }
 }
 
-async fn services(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn Write) -> Result<usize, CliError> {
+/// Nothing was shown.
+fn no_objects(get: &Get, kind: ObjectKind, err: &mut dyn Write) -> Result<(), CliError> {
+    let namespace = objects::namespace(get).filter(|_| kind.is_namespaced());
+    let place = namespace.map(|namespace| format!(" in the namespace `{namespace}`")).unwrap_or_default();
+    match &get.name {
+        Some(name) if name.contains('/') => Err(CliError::NotFound(format!("{kind} `{name}` not found"))),
+        Some(name) => Err(CliError::NotFound(format!("{kind} `{name}` not found{place}"))),
+        None if matches!(get.output.output, Format::Table | Format::Wide) => {
+            let hint = if place.is_empty() { "" } else { "; -A shows every namespace" };
+            drop(writeln!(err, "No {} found{place}{hint}.", plural(get.resource)));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+async fn frontends(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn Write) -> Result<usize, CliError> {
     let services = list::<Service>(client, "/v1/services", get).await?;
     let count = print(get, &services, out)?;
     if matches!(get.output.output, Format::Table | Format::Wide) {
@@ -109,6 +137,19 @@ fn object_filter(get: &Get) -> ObjectFilter {
     ObjectFilter { namespace, service, limit: get.limit }
 }
 
+impl Resource {
+    /// The kind of object that it is; `None` for what the node makes of objects.
+    fn kind(self) -> Option<ObjectKind> {
+        match self {
+            Self::Services => Some(ObjectKind::Service),
+            Self::EndpointSlices => Some(ObjectKind::EndpointSlice),
+            Self::Pods => Some(ObjectKind::Pod),
+            Self::Nodes => Some(ObjectKind::Node),
+            Self::Frontends | Self::Endpoints | Self::Backends | Self::Flows | Self::Devices => None,
+        }
+    }
+}
+
 fn in_namespace(get: &Get) -> String {
     get.namespace.as_ref().map_or_else(String::new, |namespace| format!(" in the namespace `{namespace}`"))
 }
@@ -116,13 +157,24 @@ fn in_namespace(get: &Get) -> String {
 fn noun(resource: Resource) -> &'static str {
     match resource {
         Resource::Devices => "device",
-        Resource::Services | Resource::Endpoints | Resource::Backends | Resource::Flows => "Service",
+        Resource::Services
+        | Resource::EndpointSlices
+        | Resource::Pods
+        | Resource::Nodes
+        | Resource::Frontends
+        | Resource::Endpoints
+        | Resource::Backends
+        | Resource::Flows => "Service",
     }
 }
 
 fn plural(resource: Resource) -> &'static str {
     match resource {
         Resource::Services => "Services",
+        Resource::EndpointSlices => "EndpointSlices",
+        Resource::Pods => "Pods",
+        Resource::Nodes => "Nodes",
+        Resource::Frontends => "Services",
         Resource::Endpoints => "endpoints",
         Resource::Backends => "backends",
         Resource::Flows => "flows",

@@ -1,13 +1,16 @@
 //! `svcctl`: arguments, requests to the control socket, output. It knows no maps.
 
+mod age;
 mod args;
 mod backends;
+mod change;
 mod devices;
 mod endpoints;
 mod events;
 mod flows;
 mod get;
 mod human;
+mod objects;
 mod printer;
 mod services;
 mod simulate;
@@ -78,11 +81,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
 }
 
 fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
+    let format = match &args.command {
+        Command::Status(output) => Some(output.output),
+        Command::Events(events) => Some(events.output.output),
+        Command::Trace(trace) => Some(trace.output),
+        _ => None,
+    };
+    if format == Some(args::Format::Name) {
+        return Err(change::usage("-o name is for `svcctl get` of objects only"));
+    }
     let client = Client::new(args.socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.command {
         Command::Status(output) => runtime.block_on(status::run(&client, output, out)),
         Command::Get(get) => runtime.block_on(get::run(&client, &get, out, err)),
+        Command::Apply(apply) => runtime.block_on(change::apply(&client, &apply, out, err)),
+        Command::Delete(delete) => runtime.block_on(change::delete(&client, &delete, out, err)),
         Command::Simulate(simulate) => simulate::run(&simulate, out, err),
         Command::Events(events) => runtime.block_on(events::run(&client, &events, out)),
         Command::Trace(trace) => runtime.block_on(trace::run(&client, &trace, out)),

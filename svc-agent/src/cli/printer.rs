@@ -55,7 +55,7 @@ impl<'a> Printer<'a> {
     /// Prints one element.
     pub fn print<T: Show>(&mut self, item: &T) -> Result<(), CliError> {
         match self.format {
-            Format::Table | Format::Wide => {
+            Format::Table | Format::Wide | Format::Name => {
                 for row in item.rows() {
                     let shown = row.into_iter().zip(self.columns);
                     let shown = shown.filter(|(_, column)| self.format == Format::Wide || !column.wide);
@@ -81,7 +81,7 @@ impl<'a> Printer<'a> {
     /// Ends the list; returns how many elements it had.
     pub fn finish(mut self) -> Result<usize, CliError> {
         match (self.format, self.count) {
-            (Format::Table | Format::Wide, _) => self.table.flush(self.out)?,
+            (Format::Table | Format::Wide | Format::Name, _) => self.table.flush(self.out)?,
             (Format::Json, 0) => self.out.write_all(b"{\n  \"items\": []\n}\n")?,
             (Format::Json, _) => self.out.write_all(b"\n  ]\n}\n")?,
             (Format::Yaml, 0) => self.out.write_all(b"items: []\n")?,

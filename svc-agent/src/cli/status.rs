@@ -19,7 +19,7 @@ pub async fn run(client: &Client, output: Output, out: &mut dyn Write) -> Result
             Ok(writeln!(out, "{text}")?)
         }
         Format::Yaml => Ok(out.write_all(yaml(&status)?.as_bytes())?),
-        Format::Table | Format::Wide => show(&status, output, out),
+        Format::Table | Format::Wide | Format::Name => show(&status, output, out),
     }
 }
 

@@ -25,22 +25,22 @@ async fn with(view: FakeView, checks: impl FnOnce(PathBuf) + Send + 'static) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_look_as_kubectl_shows_them() {
+async fn frontends_show_what_the_node_made_of_services() {
     with(FakeView::default(), |path| {
         let table = "NAMESPACE     NAME   TYPE        CLUSTER-IP             EXTERNAL-IP   PORT(S)               ENDPOINTS\n\
                      default       web    NodePort    10.96.0.1,fd00:96::1   <none>        80:30080/TCP,80/TCP   1/2\n\
                      kube-system   dns    ClusterIP   <none>                 <none>        <none>                <none>\n";
-        let (code, out, err) = svcctl(&path, "get services");
+        let (code, out, err) = svcctl(&path, "get frontends");
         assert_eq!((code, out.as_str()), (0, table));
         assert_eq!(err, "warning: kube-system/dns is refused: the map `FRONTENDS_V4` is full\n");
-        assert_eq!(svcctl(&path, "get svc -A").1, table);
+        assert_eq!(svcctl(&path, "get fe -A").1, table);
 
-        let (_, out, err) = svcctl(&path, "get service web --no-headers");
+        let (_, out, err) = svcctl(&path, "get frontend web --no-headers");
         assert!(out.starts_with("default   web ") && out.lines().count() == 1 && err.is_empty(), "{out}{err}");
-        assert_eq!(svcctl(&path, "get svc -n default").1.lines().count(), 2);
-        assert_eq!(svcctl(&path, "get svc default/web").1.lines().count(), 2);
-        assert_eq!(svcctl(&path, "get svc --limit 1").1.lines().count(), 2);
-        assert!(svcctl(&path, "get svc -o wide").1.contains("BYTES-OUT"));
+        assert_eq!(svcctl(&path, "get fe -n default").1.lines().count(), 2);
+        assert_eq!(svcctl(&path, "get fe default/web").1.lines().count(), 2);
+        assert_eq!(svcctl(&path, "get fe --limit 1").1.lines().count(), 2);
+        assert!(svcctl(&path, "get fe -o wide").1.contains("BYTES-OUT"));
     })
     .await;
 }
@@ -95,7 +95,7 @@ async fn the_other_lists_have_a_row_per_element() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_and_yaml_give_back_what_the_agent_said() {
     with(FakeView::default(), |path| {
-        for list in ["services", "endpoints", "backends", "devices"] {
+        for list in ["frontends", "endpoints", "backends", "devices"] {
             let (_, json, _) = svcctl(&path, &format!("get {list} -o json"));
             let json: serde_json::Value = serde_json::from_str(&json).unwrap();
             assert_eq!(json["items"].as_array().unwrap().len(), 2, "{json}");
@@ -143,12 +143,12 @@ async fn the_status_shows_what_is_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_missing_is_told_and_only_a_missing_name_is_a_failure() {
     with(FakeView::default(), |path| {
-        assert_eq!(svcctl(&path, "get svc nothing"), (1, String::new(), "error: Service `nothing` not found\n".into()));
+        assert_eq!(svcctl(&path, "get fe nothing"), (1, String::new(), "error: Service `nothing` not found\n".into()));
         let (code, _, err) = svcctl(&path, "get ep web -n other");
         assert_eq!((code, err.as_str()), (1, "error: Service `web` not found in the namespace `other`\n"));
         assert_eq!(svcctl(&path, "get dev eth9"), (1, String::new(), "error: device `eth9` not found\n".into()));
         assert_eq!(svcctl(&path, "get flows"), (0, String::new(), "No flows found.\n".into()));
-        let (code, _, err) = svcctl(&path, "get svc -n other");
+        let (code, _, err) = svcctl(&path, "get fe -n other");
         assert_eq!((code, err.as_str()), (0, "No Services found in the namespace `other`.\n"));
     })
     .await;
@@ -177,12 +177,24 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
             assert!(err.contains(text), "{args}: {err}");
         }
     };
-    check("get pods", &["'pods'", "services, endpoints, backends, flows, devices"]);
+    check(
+        "get jobs",
+        &["'jobs'", "services, endpointslices, pods, nodes, frontends, endpoints, backends, flows, devices"],
+    );
+    check("get flows -w", &["for objects only"]);
+    check("get backends -o name", &["for objects only"]);
+    check("status -o name", &["of objects only"]);
+    check("get svc -l =web", &["found the selector `=web`"]);
+    check("apply", &["--file"]);
+    check("delete", &["svcctl delete service web"]);
+    check("delete svc", &["name the objects, too"]);
+    check("delete job x", &["found the kind `job`, expected one of Service"]);
+    check("delete svc web -f x", &["either manifests with -f"]);
     check("get", &["RESOURCE"]);
     check("frobnicate", &["frobnicate"]);
-    check("get svc -o xml", &["'xml'", "table, wide, json, yaml"]);
-    check("get svc -A -n default", &["cannot be used with"]);
-    check("get svc --client 10.0.0.1", &["for `svcctl get flows` only"]);
+    check("get svc -o xml", &["'xml'", "table, wide, json, yaml, name"]);
+    check("get fe -A -n default", &["cannot be used with"]);
+    check("get fe --client 10.0.0.1", &["for `svcctl get flows` only"]);
     check("get flows --client web", &["found `web`, expected an address"]);
     check("get flows --protocol icmp", &["expected TCP, UDP or SCTP"]);
 }

@@ -24,7 +24,7 @@ pub async fn run(client: &Client, args: &Args, out: &mut dyn Write) -> Result<()
             writeln!(out, "{text}")?;
         }
         Format::Yaml => out.write_all(yaml(&trace)?.as_bytes())?,
-        Format::Table | Format::Wide => show(&trace, out)?,
+        Format::Table | Format::Wide | Format::Name => show(&trace, out)?,
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub enum ClientError {
         error: io::Error,
     },
     /// The agent answered that it will not or cannot.
-    #[error("the agent answered {status}: {error}")]
+    #[error("{}{error}", refusal(*status))]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -50,19 +50,28 @@ pub enum ClientError {
     Broken(String),
 }
 
+/// What stands before the agent's words. Some say enough by themselves.
+fn refusal(status: u16) -> String {
+    match status {
+        404 | 405 | 409 | 413 | 422 | 503 => String::new(),
+        _ => format!("the agent answered {status}: "),
+    }
+}
+
 impl ClientError {
     pub(super) fn connect(path: &Path, error: io::Error) -> Self {
         let not_running = |cause| Self::NotRunning { path: path.to_owned(), cause };
         match error.kind() {
             io::ErrorKind::NotFound => not_running("there is no such socket"),
             io::ErrorKind::ConnectionRefused => not_running("its socket is there, but it has ended"),
-            io::ErrorKind::PermissionDenied => Self::denied(path),
+            io::ErrorKind::PermissionDenied => Self::denied(path, false),
             _ => Self::Connect { path: path.to_owned(), error },
         }
     }
 
-    pub(super) fn denied(path: &Path) -> Self {
-        let group = std::fs::metadata(path).ok().map(|found| found.gid()).filter(|gid| *gid != 0);
+    pub(super) fn denied(path: &Path, changes: bool) -> Self {
+        // Members may look, and no more.
+        let group = std::fs::metadata(path).ok().map(|found| found.gid()).filter(|gid| *gid != 0 && !changes);
         let or_member = group.map_or_else(String::new, |gid| {
             let name = Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name);
             format!(" or a member of the group {}", name.map_or_else(|| gid.to_string(), |name| format!("`{name}`")))
@@ -101,10 +110,12 @@ mod tests {
         }
         let file = tempfile::Builder::new().prefix("svct-").tempfile().unwrap();
         nix::unistd::chown(file.path(), None, Some(Gid::from_raw(1))).unwrap();
-        let error = ClientError::denied(file.path()).to_string();
+        let error = ClientError::denied(file.path(), false).to_string();
         assert!(error.ends_with("be root or a member of the group `daemon`"), "{error}");
         nix::unistd::chown(file.path(), None, Some(Gid::from_raw(4_000_000))).unwrap();
-        let error = ClientError::denied(file.path()).to_string();
+        let error = ClientError::denied(file.path(), false).to_string();
         assert!(error.ends_with("be root or a member of the group 4000000"), "{error}");
+        let error = ClientError::denied(file.path(), true).to_string();
+        assert!(error.ends_with("permission denied; be root"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ mod query;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::HOST;
@@ -45,7 +45,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str, filter: &impl Serialize) -> Result<T, ClientError> {
-        Self::document(self.send(Method::GET, path, filter).await?).await
+        Self::document(self.send(Method::GET, path, filter, Vec::new()).await?).await
     }
 
     async fn document<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, ClientError> {
@@ -59,7 +59,21 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, parameters: &impl Serialize) -> Result<T, ClientError> {
-        Self::document(self.send(Method::POST, path, parameters).await?).await
+        Self::document(self.send(Method::POST, path, parameters, Vec::new()).await?).await
+    }
+
+    /// Has the agent change something, such as `/v1/objects`: by POST or DELETE, with a body.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &impl Serialize,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        Self::document(self.send(method, path, parameters, body).await?).await
     }
 
     /// Gets a stream of documents, one per line, such as `/v1/flows`.
@@ -71,7 +85,7 @@ impl Client {
         path: &str,
         filter: &impl Serialize,
     ) -> Result<Lines<T>, ClientError> {
-        Ok(Lines::new(self.send(Method::GET, path, filter).await?.into_body()))
+        Ok(Lines::new(self.send(Method::GET, path, filter, Vec::new()).await?.into_body()))
     }
 
     /// Sends a request and waits for the head of a successful answer.
@@ -80,7 +94,9 @@ impl Client {
         method: Method,
         path: &str,
         filter: &impl Serialize,
+        body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
+        let changes = method != Method::GET;
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| ClientError::connect(&self.socket, error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::broken)?;
@@ -90,7 +106,7 @@ impl Client {
             .method(method)
             .uri(query::target(path, filter)?)
             .header(HOST, "localhost")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(Bytes::from(body)))
             .map_err(ClientError::broken)?;
         let answer = timeout(PATIENCE, sender.send_request(request))
             .await
@@ -104,7 +120,7 @@ impl Client {
         let error = serde_json::from_slice::<Failure>(&body)
             .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |failure| failure.error);
         if status == hyper::StatusCode::FORBIDDEN {
-            return Err(ClientError::denied(&self.socket));
+            return Err(ClientError::denied(&self.socket, changes));
         }
         Err(ClientError::Refused { status: status.as_u16(), error })
     }

@@ -10,7 +10,8 @@ pub fn target(path: &str, filter: &impl Serialize) -> Result<String, ClientError
     let mut target = path.to_owned();
     let Value::Object(fields) = serde_json::to_value(filter).map_err(ClientError::broken)? else { return Ok(target) };
     let mut separator = '?';
-    for (name, value) in fields {
+    // What is false is as good as absent.
+    for (name, value) in fields.into_iter().filter(|(_, value)| *value != Value::Bool(false)) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         target.push(separator);
         encode(&name, &mut target);

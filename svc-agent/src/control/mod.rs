@@ -9,8 +9,12 @@
 
 mod access;
 pub mod api;
+pub mod catalog;
 mod lists;
 mod lock;
+mod objects;
+#[cfg(test)]
+mod objects_tests;
 mod observed;
 mod patient;
 mod peer;
@@ -24,7 +28,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod view;
+#[cfg(test)]
+pub(crate) mod workshop;
 
+pub use catalog::{Catalog, Changer};
+pub use routes::MAX_BODY_BYTES;
 pub use server::serve;
 pub use socket::Socket;
 pub use view::View;

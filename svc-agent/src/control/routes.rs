@@ -8,19 +8,18 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{StatusCode, Uri, request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 
 use super::access::{self, Rights};
 use super::api::Failure;
-use super::{View, lists, stream};
+use super::{View, lists, objects, stream};
 
-const PATHS: &str =
-    "/v1/status, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events, /v1/trace or /healthz";
+const PATHS: &str = "/v1/status, /v1/objects, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events, /v1/trace or /healthz";
 
 /// The largest request body that is looked at.
-const MAX_BODY_BYTES: u64 = 1 << 20;
+pub const MAX_BODY_BYTES: u64 = 1 << 20;
 
 /// The routes as one peer sees them.
 pub fn routes(view: Arc<dyn View>, rights: Rights) -> Router {
@@ -34,6 +33,8 @@ pub fn routes(view: Arc<dyn View>, rights: Rights) -> Router {
         .route("/v1/devices", get(lists::devices))
         .route("/v1/events", get(stream::events))
         .route("/v1/trace", post(lists::trace))
+        .route("/v1/objects", get(objects::show).post(objects::apply).delete(objects::delete_named))
+        .route("/v1/objects/{kind}/{namespace}/{name}", delete(objects::delete))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(limit_body))
@@ -44,7 +45,9 @@ pub fn routes(view: Arc<dyn View>, rights: Rights) -> Router {
 /// The only answer while all connections are in use.
 pub fn busy() -> Router {
     Router::new().fallback(|| async {
-        failure(StatusCode::SERVICE_UNAVAILABLE, "too many connections: close some or try again later")
+        let text = "too many connections to the agent are open (svcctl events and svcctl get -w hold one each): end some, or \
+                    try again later";
+        failure(StatusCode::SERVICE_UNAVAILABLE, text)
     })
 }
 
@@ -85,7 +88,12 @@ async fn unknown_path(uri: Uri) -> impl IntoResponse {
 }
 
 async fn unknown_method(request: Request) -> impl IntoResponse {
-    let expected = if request.uri().path() == "/v1/trace" { "POST" } else { "GET" };
+    let expected = match request.uri().path() {
+        "/v1/trace" => "POST",
+        "/v1/objects" => "GET, POST or DELETE",
+        path if path.starts_with("/v1/objects/") => "DELETE",
+        _ => "GET",
+    };
     let text = format!("found the method {} on `{}`, expected {expected}", request.method(), request.uri().path());
     failure(StatusCode::METHOD_NOT_ALLOWED, text)
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::api::*;
 use super::server::{Limits, serve_within};
-use super::{Socket, View};
+use super::{Catalog, Changer, Socket, View};
 use crate::resolve::{self, AddressFamily, Choice, PortKey, ResolvedPort};
 
 /// The agent of the tests.
@@ -22,6 +22,8 @@ pub struct FakeView {
     pub fail_after: Option<usize>,
     /// Every other call fails too.
     pub broken: bool,
+    /// Its objects; none if absent.
+    pub catalog: Option<Catalog>,
     /// How many connections were visited.
     pub visited: Arc<AtomicUsize>,
 }
@@ -84,6 +86,13 @@ impl View for FakeView {
             sender.try_send(Arc::new(event))?;
         }
         Ok(receiver)
+    }
+
+    fn catalog(&self) -> Catalog {
+        self.catalog.clone().unwrap_or_else(|| {
+            let (_, snapshots) = tokio::sync::watch::channel(Arc::default());
+            Catalog::new(snapshots, Changer::Elsewhere("this agent follows an API server: change objects there".into()))
+        })
     }
 
     fn devices(&self) -> anyhow::Result<Vec<Device>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::Catalog;
 use super::api::{
     Backend, Device, Event, EventFilter, Flow, FlowFilter, ObjectFilter, Service, ServiceEndpoints, Status, Trace,
     TraceRequest,
@@ -57,6 +58,9 @@ pub trait View: Send + Sync + 'static {
     /// # Errors
     /// See [`View::status`].
     fn devices(&self) -> anyhow::Result<Vec<Device>>;
+
+    /// The objects of the sources.
+    fn catalog(&self) -> Catalog;
 
     /// What the loaded programs would do with a packet; changes nothing of the datapath.
     ///

@@ -62,6 +62,30 @@ impl ObjectKind {
         }
     }
 
+    /// The kind by one of its names: `Service`, `service`, `services`, `svc`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn named(word: &str) -> Result<Self, String> {
+        let small = word.to_lowercase();
+        let is_meant = |kind: &Self| {
+            let name = kind.as_str().to_lowercase();
+            let short = match kind {
+                Self::Service => "svc",
+                Self::Endpoints => "ep",
+                Self::EndpointSlice => "eps",
+                Self::Pod => "po",
+                Self::Node => "no",
+            };
+            let singular = name.strip_suffix('s').unwrap_or(&name);
+            small == name || small == short || small.strip_suffix('s') == Some(name.as_str()) || small == singular
+        };
+        Self::ALL.into_iter().find(is_meant).ok_or_else(|| {
+            let expected = Self::ALL.map(Self::as_str).join(", ");
+            format!("found the kind {}, expected one of {expected}", super::text::quote(word))
+        })
+    }
+
     /// Whether objects of the kind are in a namespace.
     pub const fn is_namespaced(self) -> bool {
         match self {

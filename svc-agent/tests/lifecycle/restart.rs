@@ -93,7 +93,7 @@ fn of_two_services_that_claim_one_address_the_owner_keeps_it_over_a_restart() {
     let first = world.start(&[]);
     world.manifest("a-thief.yaml", &WEB.replace("web", "a-thief").replace("10.1.0.", "10.2.0."));
     let services = |agent: &Agent| {
-        let services = agent.json(&["get", "services"])["items"].as_array().unwrap().clone();
+        let services = agent.json(&["get", "frontends"])["items"].as_array().unwrap().clone();
         services.into_iter().map(|service| service["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     until("the claim is refused", || first.log().contains("belongs to Service `default/web`"));

@@ -6,6 +6,8 @@ mod device;
 mod event;
 mod filter;
 mod flow;
+mod object;
+mod selector;
 mod service;
 mod status;
 mod trace;
@@ -17,6 +19,10 @@ pub use device::{Device, DeviceClass, Tc, TcKind, Xdp, XdpMode};
 pub use event::{Event, EventFilter, EventKind};
 pub use filter::{AddressMatch, FlowFilter, ObjectFilter};
 pub use flow::{Flow, FlowState, NextHop, Traffic};
+pub use object::{
+    ChangeQuery, ChangedObject, Changes, ObjectAction, ObjectEvent, ObjectEventType, ObjectList, ObjectQuery,
+};
+pub use selector::Selector;
 pub use service::{Endpoint, EndpointCounts, Frontend, FrontendKind, Service, ServiceEndpoints, ServicePort};
 pub use status::{MapUsage, ReasonCount, Refused, SocketHooks, Status, Sync};
 pub use trace::{Trace, TraceRequest, TracedBackend, TracedFrontend, TracedHook, Translation};

@@ -97,6 +97,9 @@ fn add_allocated(value: &mut Value, service: &Service) {
             add(spec, "clusterIP", || first.to_string().into());
             add(spec, "clusterIPs", || service.cluster_ips.iter().map(ToString::to_string).collect());
         }
+        if let Some(port) = service.health_check_node_port {
+            add(spec, "healthCheckNodePort", || port.into());
+        }
         let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
         for (port, found) in ports.into_iter().flatten().zip(&service.ports) {
             if let (Some(port), Some(number)) = (port.as_object_mut(), found.node_port) {
