@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use aya::maps::{MapData, PerCpuArray};
 use svc_common::maps::{SLOTS_PER_ROW, backend_flags, spec};
 use svc_common::reason::Reason;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::published::Published;
 use crate::apply::kernel::{Epoch, KernelStore};
@@ -28,6 +28,7 @@ use crate::model::Severity;
 use crate::reconcile::{PortIds, Programmed};
 use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
 use crate::sockets;
+use crate::sources::Snapshot;
 
 /// Everything that the control socket may ask for.
 pub struct AgentView {
@@ -158,6 +159,10 @@ impl View for AgentView {
 
     fn events(&self, filter: EventFilter) -> anyhow::Result<mpsc::Receiver<Arc<Event>>> {
         Ok(self.events.listen(filter))
+    }
+
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.published.snapshot.subscribe()
     }
 
     fn devices(&self) -> anyhow::Result<Vec<Device>> {

@@ -12,6 +12,7 @@ pub mod api;
 pub mod catalog;
 mod lists;
 mod lock;
+mod named;
 mod objects;
 #[cfg(test)]
 mod objects_tests;

@@ -16,7 +16,7 @@ use super::access::{self, Rights};
 use super::api::Failure;
 use super::{View, lists, objects, stream};
 
-const PATHS: &str = "/v1/status, /v1/objects, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events, /v1/trace or /healthz";
+const PATHS: &str = "/v1/status, /v1/objects, /v1/services, /v1/endpoints, /v1/backends, /v1/flows, /v1/devices, /v1/events, /v1/names, /v1/trace or /healthz";
 
 /// The largest request body that is looked at.
 pub const MAX_BODY_BYTES: u64 = 1 << 20;
@@ -32,6 +32,7 @@ pub fn routes(view: Arc<dyn View>, rights: Rights) -> Router {
         .route("/v1/flows", get(stream::flows))
         .route("/v1/devices", get(lists::devices))
         .route("/v1/events", get(stream::events))
+        .route("/v1/names", get(stream::names))
         .route("/v1/trace", post(lists::trace))
         .route("/v1/objects", get(objects::show).post(objects::apply).delete(objects::delete_named))
         .route("/v1/objects/{kind}/{namespace}/{name}", delete(objects::delete))

@@ -1,23 +1,29 @@
-//! `/v1/flows` and `/v1/events`: one JSON document per line, as many as there are, in constant memory.
+//! `/v1/flows`, `/v1/events` and `/v1/names`: one JSON document per line, as many as there are, in constant memory.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream::poll_fn;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
-use super::View;
-use super::api::{EventFilter, Failure, Flow, FlowFilter};
+use super::api::{EventFilter, Failure, Flow, FlowFilter, NamesLine};
+use super::lists::Nothing;
 use super::routes::{Query, internal};
+use super::{View, named};
+use crate::sources::Snapshot;
 
 /// Lines are sent in pieces of about this size.
 const CHUNK_BYTES: usize = 32 << 10;
 /// So many pieces may wait for a slow client; then the walk through the table waits too.
 const CHUNKS: usize = 4;
+/// How often a client of `/v1/names` hears that nothing happens: it can tell a silent agent from a quiet one.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// Answers with every connection that the filter wants. A walk that breaks off ends with a [`Failure`].
 pub async fn flows(State(view): State<Arc<dyn View>>, Query(filter): Query<FlowFilter>) -> Response {
@@ -52,6 +58,46 @@ pub async fn events(State(view): State<Arc<dyn View>>, Query(filter): Query<Even
         })
     }));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Answers with every Service, then with what changes, for as long as the client stays.
+pub async fn names(State(view): State<Arc<dyn View>>, _: Query<Nothing>) -> Response {
+    let (sender, mut chunks) = mpsc::channel(CHUNKS);
+    tokio::spawn(follow_names(view.snapshots(), sender));
+    let body = Body::from_stream(poll_fn(move |cx| {
+        chunks.poll_recv(cx).map(|chunk| chunk.map(Ok::<_, std::convert::Infallible>))
+    }));
+    ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+async fn follow_names(mut snapshots: watch::Receiver<Arc<Snapshot>>, sender: mpsc::Sender<Bytes>) {
+    let mut known = Arc::default();
+    loop {
+        let now = snapshots.borrow_and_update().clone();
+        let (before, out) = (std::mem::replace(&mut known, now.clone()), sender.clone());
+        // Takes as long as the client does.
+        let told = tokio::task::spawn_blocking(move || tell_names(&before, &now, &out)).await;
+        if told.is_err() {
+            return;
+        }
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            () = sleep(BEAT) => {}
+            () = sender.closed() => return,
+        }
+    }
+}
+
+fn tell_names(before: &Snapshot, now: &Snapshot, sender: &mpsc::Sender<Bytes>) {
+    let mut lines = Vec::new();
+    named::changes(before, now, |line| {
+        let last = matches!(line, NamesLine::Synced(_));
+        // Such a line has nothing that JSON does not.
+        lines.extend(serde_json::to_vec(&line).unwrap_or_default());
+        lines.push(b'\n');
+        let send = last || lines.len() >= CHUNK_BYTES;
+        !send || sender.blocking_send(std::mem::take(&mut lines).into()).is_ok()
+    });
 }
 
 fn walk(view: &dyn View, filter: &FlowFilter, sender: &mpsc::Sender<anyhow::Result<Bytes>>) {

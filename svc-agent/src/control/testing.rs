@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::api::*;
 use super::server::{Limits, serve_within};
 use super::{Catalog, Changer, Socket, View};
 use crate::resolve::{self, AddressFamily, Choice, PortKey, ResolvedPort};
+use crate::sources::Snapshot;
 
 /// The agent of the tests.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub struct FakeView {
     pub broken: bool,
     /// Its objects; none if absent.
     pub catalog: Option<Catalog>,
+    /// The objects of its sources.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// How many connections were visited.
     pub visited: Arc<AtomicUsize>,
 }
@@ -93,6 +96,10 @@ impl View for FakeView {
             let (_, snapshots) = tokio::sync::watch::channel(Arc::default());
             Catalog::new(snapshots, Changer::Elsewhere("this agent follows an API server: change objects there".into()))
         })
+    }
+
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
     }
 
     fn devices(&self) -> anyhow::Result<Vec<Device>> {

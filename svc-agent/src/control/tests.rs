@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
-use super::api::Flow;
+use super::api::{Flow, NamesLine};
 use super::server::Limits;
 use super::testing::{FakeView, Server};
+use crate::client::Client;
+use crate::resolve::fixtures;
 
 /// Sends the text as it is and reads all that comes until the server hangs up.
 async fn raw(path: &Path, request: &str) -> String {
@@ -290,8 +293,29 @@ async fn a_socket_whose_file_somebody_removed_is_served_again() {
         while !server.path.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        crate::client::Client::new(&server.path).get::<serde_json::Value>("/v1/status", &()).await
+        Client::new(&server.path).get::<serde_json::Value>("/v1/status", &()).await
     };
     tokio::time::timeout(Duration::from_secs(5), status).await.unwrap().unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_come_as_a_whole_first_and_then_as_they_change() {
+    let mut web = fixtures::snapshot(vec![fixtures::service("web", &["10.96.0.1"])], Vec::new());
+    let snapshots = watch::Sender::new(Arc::new(web.clone()));
+    let server = Server::start(FakeView { snapshots: snapshots.clone(), ..FakeView::default() });
+    let client = Client::new(&server.path);
+    let mut lines = client.lines::<NamesLine>("/v1/names", &()).await.unwrap();
+    let told = lines.next().await.unwrap();
+    assert!(matches!(&told, Some(NamesLine::Service(web)) if web.name == "web"), "{told:?}");
+    assert!(matches!(lines.next().await.unwrap(), Some(NamesLine::Synced(synced)) if synced.complete));
+
+    web.objects.services.clear();
+    snapshots.send_replace(Arc::new(web));
+    let told = lines.next().await.unwrap();
+    assert!(matches!(&told, Some(NamesLine::Removed(web)) if web.name == "web"), "{told:?}");
+    drop(lines);
+    let (code, body) = get(&server.path, "/v1/names?x=1").await;
+    assert_eq!(code, 400, "{body}");
     server.stop().await;
 }

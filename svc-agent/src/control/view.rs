@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Catalog;
 use super::api::{
     Backend, Device, Event, EventFilter, Flow, FlowFilter, ObjectFilter, Service, ServiceEndpoints, Status, Trace,
     TraceRequest,
 };
+use crate::sources::Snapshot;
 
 /// The agent as the control socket sees it.
 ///
@@ -52,6 +53,9 @@ pub trait View: Send + Sync + 'static {
     /// # Errors
     /// See [`View::status`].
     fn events(&self, filter: EventFilter) -> anyhow::Result<mpsc::Receiver<Arc<Event>>>;
+
+    /// The objects of the sources, as the maps follow them.
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>>;
 
     /// The devices that the agent manages, and those that it knows for their addresses.
     ///

@@ -11,7 +11,7 @@ mod service;
 #[cfg(test)]
 mod claims_tests;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod resolver_tests;
 #[cfg(test)]
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::model::ForwardingMode;
 use ipnet::IpNet;
 
+pub(crate) use self::backends::counted;
 pub use self::claims::at;
 pub use self::inherited::Inherited;
 pub use self::policy::Policy;

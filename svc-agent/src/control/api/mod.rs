@@ -6,6 +6,7 @@ mod device;
 mod event;
 mod filter;
 mod flow;
+mod names;
 mod object;
 mod selector;
 mod service;
@@ -19,6 +20,7 @@ pub use device::{Device, DeviceClass, Tc, TcKind, Xdp, XdpMode};
 pub use event::{Event, EventFilter, EventKind};
 pub use filter::{AddressMatch, FlowFilter, ObjectFilter};
 pub use flow::{Flow, FlowState, NextHop, Traffic};
+pub use names::{NamedEndpoint, NamedObject, NamedPort, NamedService, NamesLine, NamesSynced};
 pub use object::{
     ChangeQuery, ChangedObject, Changes, ObjectAction, ObjectEvent, ObjectEventType, ObjectList, ObjectQuery,
 };
