@@ -93,7 +93,7 @@ impl View for FakeView {
 
     fn catalog(&self) -> Catalog {
         self.catalog.clone().unwrap_or_else(|| {
-            let (_, snapshots) = tokio::sync::watch::channel(Arc::default());
+            let (_, snapshots) = watch::channel(Arc::default());
             Catalog::new(snapshots, Changer::Elsewhere("this agent follows an API server: change objects there".into()))
         })
     }
