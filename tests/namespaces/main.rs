@@ -16,6 +16,7 @@ mod hairpin;
 mod harness;
 mod host_network;
 mod icmp;
+mod local;
 mod node_port;
 mod reject;
 mod restart;
