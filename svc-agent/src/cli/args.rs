@@ -1,10 +1,11 @@
 //! The arguments.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
+use super::expose::{EndpointArg, PortArg, TargetArg};
 use crate::config::Forwarding;
 use crate::control::DEFAULT_SOCKET;
 use crate::control::api::{AddressMatch, Protocol, Selector};
@@ -33,6 +34,8 @@ pub enum Command {
     Apply(Apply),
     /// Delete objects of the agent's own; for root
     Delete(Delete),
+    /// Make a Service over endpoints, over Pods, or over a name elsewhere; for root
+    Expose(Expose),
     /// Ask the loaded programs what they would do with a packet, step by step; for root
     Trace(Trace),
     /// Send the packets of a capture through a directory of manifests, without an agent and without privileges
@@ -107,6 +110,87 @@ pub struct Delete {
     /// Change nothing, and show what would be deleted
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What to expose.
+#[derive(Clone, Debug, Group)]
+pub struct Expose {
+    /// Name of the Service
+    pub name: String,
+    /// A port that clients dial, where it leads to, and its protocol: 80, 80:8080, dns=53/UDP; may be repeated
+    #[arg(long = "port", value_name = "[NAME=]PORT[:TARGET][/PROTOCOL]")]
+    pub ports: Vec<PortArg>,
+    /// Where a single port leads to: a number, or with --selector the name of a port of the Pods
+    #[arg(long, value_name = "PORT")]
+    pub target_port: Option<TargetArg>,
+    /// Somebody who serves: 10.0.0.1:8080, [fd00::1]:8080, 10.0.0.1:8080@node-a; may be repeated
+    #[arg(long = "endpoint", value_name = "ADDRESS[:PORT][@NODE]")]
+    pub endpoints: Vec<EndpointArg>,
+    /// The Pods that serve, by their labels
+    #[arg(long, value_name = "LABELS")]
+    pub selector: Option<Selector>,
+    /// The name that the Service stands for; makes it an ExternalName
+    #[arg(long, value_name = "NAME")]
+    pub external_name: Option<String>,
+    /// Type of the Service
+    #[arg(long = "type", value_enum, default_value_t, value_name = "TYPE")]
+    pub service_type: ExposedType,
+    /// ClusterIP; None makes the Service headless
+    #[arg(long, value_name = "ADDRESS")]
+    pub cluster_ip: Option<String>,
+    /// nodePort of a single port
+    #[arg(long, value_name = "PORT")]
+    pub node_port: Option<u16>,
+    /// Address that the load balancer should have
+    #[arg(long, value_name = "ADDRESS")]
+    pub load_balancer_ip: Option<String>,
+    /// Further address, if the agent allows it; may be repeated
+    #[arg(long = "external-ip", value_name = "ADDRESS")]
+    pub external_ips: Vec<IpAddr>,
+    /// None or ClientIP
+    #[arg(long, value_name = "AFFINITY")]
+    pub session_affinity: Option<String>,
+    /// Cluster or Local
+    #[arg(long, value_name = "POLICY")]
+    pub external_traffic_policy: Option<String>,
+    /// Labels of the Service
+    #[arg(short, long, value_name = "LABELS")]
+    pub labels: Option<Selector>,
+    /// Namespace of the Service
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Change nothing, and show what would be made
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what is made: yaml or json
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<Format>,
+}
+
+/// Types of Services that can be exposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExposedType {
+    /// Inside only
+    #[default]
+    #[value(name = "ClusterIP")]
+    ClusterIp,
+    /// Also at a port of every node
+    #[value(name = "NodePort")]
+    NodePort,
+    /// Also at an address of its own
+    #[value(name = "LoadBalancer")]
+    LoadBalancer,
+}
+
+impl ExposedType {
+    /// As in a manifest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
 }
 
 /// What to listen to.

@@ -7,6 +7,7 @@ mod change;
 mod devices;
 mod endpoints;
 mod events;
+mod expose;
 mod flows;
 mod get;
 mod human;
@@ -97,6 +98,7 @@ fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), C
         Command::Get(get) => runtime.block_on(get::run(&client, &get, out, err)),
         Command::Apply(apply) => runtime.block_on(change::apply(&client, &apply, out, err)),
         Command::Delete(delete) => runtime.block_on(change::delete(&client, &delete, out, err)),
+        Command::Expose(expose) => runtime.block_on(expose::run(&client, &expose, out, err)),
         Command::Simulate(simulate) => simulate::run(&simulate, out, err),
         Command::Events(events) => runtime.block_on(events::run(&client, &events, out)),
         Command::Trace(trace) => runtime.block_on(trace::run(&client, &trace, out)),
