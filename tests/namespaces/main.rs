@@ -17,6 +17,7 @@ mod hairpin;
 mod harness;
 mod host_network;
 mod icmp;
+mod kubernetes;
 mod local;
 mod node_port;
 mod reject;

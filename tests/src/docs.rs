@@ -52,7 +52,9 @@ fn sentences() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in files {
         let text = fs::read_to_string(file).unwrap();
-        let functions = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next());
+        let functions = text
+            .lines()
+            .filter_map(|line| line.trim_start().trim_start_matches("async ").strip_prefix("fn ")?.split('(').next());
         names.extend(functions.filter(|name| is_sentence(name)).map(str::to_owned));
     }
     names
@@ -94,7 +96,10 @@ fn the_example_configuration_has_every_key_with_its_default() {
         let assignment = format!("{} = ", key.name);
         let line = text.lines().find_map(|line| Some((line, line.trim_start_matches('#').strip_prefix(&assignment)?)));
         let (line, value) = line.unwrap_or_else(|| panic!("no line for `{}`", key.name));
-        values.push(line.trim_start_matches('#'));
+        // Instead of manifests.
+        if key.name != "kubeconfig" {
+            values.push(line.trim_start_matches('#'));
+        }
         if let Some(default) = key.default {
             assert_eq!(value.replace(['[', ']', '"'], "").replace(", ", ","), default, "{}", key.name);
         }

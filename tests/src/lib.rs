@@ -17,6 +17,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod apiserver;
 pub mod bench;
 pub mod binaries;
 pub mod cgroup;

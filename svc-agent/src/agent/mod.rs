@@ -9,6 +9,7 @@ mod host;
 mod names;
 mod published;
 mod sockets;
+mod source;
 mod sync;
 mod trace;
 mod view;
@@ -31,6 +32,7 @@ use self::follow::Follower;
 use self::names::AgentNames;
 use self::published::Published;
 use self::sockets::SocketKeeper;
+use self::source::Source;
 use self::sync::Syncer;
 use self::view::AgentView;
 use crate::apply::kernel::{Epoch, KernelStore, set_service_networks};
@@ -44,7 +46,6 @@ use crate::attach::sockets::SocketLinks;
 use crate::config::{Config, SocketLb};
 use crate::control::api::EventKind;
 use crate::control::{self, Catalog, Changer, Socket};
-use crate::controllers::{LocalControllers, Settings};
 use crate::datapath;
 use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
@@ -54,8 +55,8 @@ use crate::reconcile::Reconciler;
 use crate::reserve::Reserved;
 use crate::resolve::{Node, Policy};
 use crate::sockets::Tables as SocketTables;
-use crate::sources::LocalSources;
 use crate::sources::applied::Applied;
+use crate::sources::kubernetes::WatchedApi;
 use crate::sys::bpf;
 
 /// How often the flow tables are swept.
@@ -78,7 +79,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
     let (programs, maps) =
         Programs::load(&pins, object, Sizes { max_flows: config.max_flows }, config.socket_lb != SocketLb::Off)?;
-    let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps), applied)?;
+    let (source, api) = Source::open(&config, &rules(&config), &applied).await?;
+    let changer = match &api {
+        Some(_) => Changer::Elsewhere("this agent follows an API server: change objects there, with kubectl".into()),
+        None => Changer::Applied(applied),
+    };
+    let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps), source, api, changer)?;
     tokio::pin!(shutdown);
     let mut tasks = JoinSet::new();
     tokio::select! {
@@ -137,7 +143,9 @@ impl Agent {
         pins: Arc<PinDir>,
         mut programs: Programs,
         maps: Arc<Maps>,
-        applied: Arc<Applied>,
+        source: Source,
+        api: Option<WatchedApi>,
+        changer: Changer,
     ) -> anyhow::Result<Self> {
         let published = Arc::new(Published::default());
         let settings = svc_common::maps::Config {
@@ -159,7 +167,7 @@ impl Agent {
         let view = AgentView {
             started: Instant::now(),
             node_name: config.node_name.clone(),
-            zone: config.zone.clone(),
+            api,
             pin_dir: pins.given().to_owned(),
             pins: pins.clone(),
             published: published.clone(),
@@ -172,7 +180,7 @@ impl Agent {
             epoch: epoch.clone(),
             clock: clocks.0,
             events: hub.clone(),
-            catalog: Catalog::new(published.snapshot.subscribe(), Changer::Applied(applied.clone())),
+            catalog: Catalog::new(published.snapshot.subscribe(), changer),
         };
         let sweeper = Sweeper {
             tables: Tables::open(&maps)?,
@@ -209,15 +217,14 @@ impl Agent {
             reserved,
             unpinned: None,
         };
-        let source = LocalSources::new(&config.manifests, applied.objects(), &rules(config));
-        let controllers = LocalControllers::open(ranges(config), &config.state_dir);
-        let syncer = Syncer::new(source, controllers, policy(config), node(config), reconciler, addresses, published);
+        let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
         Ok(Self { follower, syncer, view, sweeper, sockets, reader, names })
     }
 
     /// Fills the maps, then attaches.
     async fn start(&mut self) -> anyhow::Result<()> {
         self.follower.look(false).await?;
+        self.syncer.first().await;
         while !tokio::task::block_in_place(|| self.syncer.load()) {
             sleep(AGAIN).await;
         }
@@ -274,10 +281,6 @@ impl expire::Ended for Sweeper {
 
 fn rules(config: &Config) -> Rules {
     Rules { node_ports: config.node_port_range.min..=config.node_port_range.max }
-}
-
-fn ranges(config: &Config) -> Settings {
-    Settings::new(&config.cluster_ip_range, rules(config).node_ports, config.load_balancer_pools.clone())
 }
 
 fn policy(config: &Config) -> Policy {

@@ -48,6 +48,8 @@ pub struct SyncState {
 pub struct Published {
     /// The objects that the maps were brought in line with last.
     pub snapshot: watch::Sender<Arc<Snapshot>>,
+    /// The node's zone, if known.
+    pub zone: Shared<Option<String>>,
     /// Services.
     pub sync: Shared<SyncState>,
     /// Devices, by ifindex.

@@ -11,23 +11,27 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::published::{Published, SyncState};
+use super::source::Source;
 use crate::apply::kernel::KernelStore;
-use crate::controllers::LocalControllers;
 use crate::model::{Problem, Severity};
 use crate::reconcile::{Reconciler, Report};
 use crate::resolve::{Node, Policy, Resolver};
-use crate::sources::{LocalSources, Snapshot};
+use crate::sources::Snapshot;
 
 /// The shortest and the longest pause before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// How long a start waits for the first state: with what the maps hold, traffic goes on without it.
+const FIRST: Duration = Duration::from_secs(10);
+
 /// What the task works with.
 pub struct Syncer {
-    source: LocalSources,
-    controllers: LocalControllers,
+    source: Source,
     snapshot: Arc<Snapshot>,
     resolver: Resolver,
     node: Node,
+    /// The zone that the operator told; it counts before the one of the Node object.
+    zone: Option<String>,
     reconciler: Reconciler<KernelStore>,
     /// The resolver knows what an earlier agent left.
     inherited: bool,
@@ -40,8 +44,7 @@ pub struct Syncer {
 impl Syncer {
     /// Reads nothing yet. `node` gets its addresses from `addresses`.
     pub fn new(
-        source: LocalSources,
-        controllers: LocalControllers,
+        source: Source,
         policy: Policy,
         node: Node,
         reconciler: Reconciler<KernelStore>,
@@ -50,9 +53,9 @@ impl Syncer {
     ) -> Self {
         Self {
             source,
-            controllers,
             snapshot: Arc::default(),
             resolver: Resolver::new(policy),
+            zone: node.zone.clone(),
             node,
             reconciler,
             inherited: false,
@@ -62,9 +65,17 @@ impl Syncer {
         }
     }
 
+    /// Waits until the sources can say something, but not long.
+    pub async fn first(&mut self) {
+        self.source.first(FIRST).await;
+    }
+
     /// Loads the sources and brings the maps in line with them; false if the maps could not even be read.
     pub fn load(&mut self) -> bool {
-        self.snapshot = Arc::new(self.controllers.complete(self.source.load()));
+        self.snapshot = Arc::new(self.source.load());
+        let own = self.snapshot.objects.nodes.get(&self.node.name);
+        self.node.zone = self.zone.clone().or_else(|| own.and_then(|node| node.zone.clone()));
+        self.published.zone.set(self.node.zone.clone());
         self.reconcile()
     }
 

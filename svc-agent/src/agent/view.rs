@@ -19,7 +19,7 @@ use crate::attach::pins::PinDir;
 use crate::attach::programs::Clock;
 use crate::control::api::{
     Backend, BackendState, Device, Event, EventFilter, Flow, FlowFilter, MapUsage, ObjectFilter, Protocol, ReasonCount,
-    Refused, Service, ServiceEndpoints, ServiceRef, Status, Sync, Trace, TraceRequest,
+    Refused, Service, ServiceEndpoints, ServiceRef, SourceStatus, Status, Sync, Trace, TraceRequest,
 };
 use crate::control::{Catalog, View};
 use crate::events::Hub;
@@ -28,7 +28,8 @@ use crate::model::Severity;
 use crate::reconcile::{PortIds, Programmed};
 use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
 use crate::sockets;
-use crate::sources::Snapshot;
+use crate::sources::kubernetes::WatchedApi;
+use crate::sources::{Freshness, Snapshot};
 
 /// Everything that the control socket may ask for.
 pub struct AgentView {
@@ -36,8 +37,8 @@ pub struct AgentView {
     pub started: Instant,
     /// The node's name.
     pub node_name: String,
-    /// The node's zone.
-    pub zone: Option<String>,
+    /// The API server, if it is the source.
+    pub api: Option<WatchedApi>,
     /// Where the pins are.
     pub pin_dir: PathBuf,
     /// The pins themselves.
@@ -75,10 +76,11 @@ impl View for AgentView {
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             node_name: self.node_name.clone(),
-            zone: self.zone.clone(),
+            zone: self.published.zone.get(),
             pin_dir: self.pin_dir.display().to_string(),
             kernel_release: kernel_release(),
             sync: self.sync(),
+            sources: self.api.iter().flat_map(WatchedApi::freshness).map(source).collect(),
             epoch: self.epoch.current(),
             devices,
             sockets: self.published.sockets.get(),
@@ -284,6 +286,20 @@ impl AgentView {
             *shares.entry(backend).or_default() += 100.0 / f64::from(selection.len());
         }
         Ok(shares)
+    }
+}
+
+/// One kind of objects that comes over a connection.
+fn source(kind: Freshness) -> SourceStatus {
+    SourceStatus {
+        kind: kind.name.to_owned(),
+        server: kind.server,
+        connected: kind.connected,
+        complete: kind.complete,
+        objects: kind.objects as u64,
+        last_list_seconds_ago: kind.last_list.map(|ago| ago.as_secs()),
+        last_event_seconds_ago: kind.last_event.map(|ago| ago.as_secs()),
+        last_error: kind.error,
     }
 }
 

@@ -8,7 +8,7 @@ use super::human::{harmless, number, seconds};
 use super::printer::{Printer, yaml};
 use super::table::Table;
 use crate::client::Client;
-use crate::control::api::{Device, MapUsage, SocketHooks, Status, Sync};
+use crate::control::api::{Device, MapUsage, SocketHooks, SourceStatus, Status, Sync};
 
 /// Prints it.
 pub async fn run(client: &Client, output: Output, out: &mut dyn Write) -> Result<(), CliError> {
@@ -38,6 +38,15 @@ fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliE
         facts.row(vec![name.into(), value], out)?;
     }
     facts.flush(out)?;
+    if !status.sources.is_empty() {
+        writeln!(out)?;
+        let names = ["SOURCE", "OBJECTS", "STATE", "LAST EVENT", "LAST LIST", "SERVER", "ERROR"];
+        let mut sources = Table::new(names, !output.no_headers);
+        for source in &status.sources {
+            sources.row(self::source(source).into(), out)?;
+        }
+        sources.flush(out)?;
+    }
 
     if !status.devices.is_empty() {
         writeln!(out)?;
@@ -97,6 +106,20 @@ fn sync(sync: &Sync) -> String {
         parts.push(plural(sync.problems.len() as u64, "problem", "problems"));
     }
     parts.join(", ")
+}
+
+/// What comes over a connection.
+fn source(source: &SourceStatus) -> [String; 7] {
+    let ago = |ago: Option<u64>| ago.map(|ago| format!("{} ago", seconds(ago))).unwrap_or_default();
+    [
+        source.kind.clone(),
+        number(source.objects),
+        if source.connected { "connected" } else { "LOST" }.to_owned(),
+        ago(source.last_event_seconds_ago),
+        ago(source.last_list_seconds_ago),
+        harmless(&source.server),
+        source.last_error.as_deref().map(harmless).unwrap_or_default(),
+    ]
 }
 
 /// One line about the socket hooks.

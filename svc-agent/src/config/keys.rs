@@ -25,6 +25,9 @@ pub struct Key {
     pub default: Option<&'static str>,
 }
 
+/// What stands for the value of a key that is true or false; as an option it needs none.
+const SWITCH: &str = "BOOL";
+
 /// Where the configuration file is; not a key of the file itself.
 pub const CONFIG: Key = Key {
     name: "config",
@@ -55,6 +58,12 @@ macro_rules! keys {
 keys! {
     MANIFESTS: "manifests", "DIR", None,
         "Directory of Service, EndpointSlice and Endpoints manifests; watched for changes";
+    KUBERNETES: "kubernetes", "BOOL", Some("false"),
+        "Follow the API server of the cluster that this agent is a Pod of, instead of manifests";
+    KUBECONFIG: "kubeconfig", "FILE", None,
+        "Follow the API server that this kubeconfig leads to, instead of manifests";
+    API_SERVERS: "api-servers", "URLS", None,
+        "API servers to ask in turn, comma separated, instead of the one that the kubeconfig or the Pod knows";
     STATE_DIR: "state-dir", "DIR", Some("/var/lib/svc-agent"),
         "Directory for what must outlive a reboot: objects that were applied with svcctl";
     NODE_NAME: "node-name", "NAME", None,
@@ -156,13 +165,18 @@ pub fn arguments(keys: &[Key]) -> impl Iterator<Item = Arg> + '_ {
             Some(default) => format!("{} [default: {default}]", key.help),
             None => key.help.to_owned(),
         };
-        Arg::new(key.name)
+        let arg = Arg::new(key.name)
             .long(key.name)
             .value_name(key.value_name)
             .env(key.variable)
             .hide_env(true)
             .help(help)
-            .allow_negative_numbers(true)
+            .allow_negative_numbers(true);
+        if key.value_name == SWITCH {
+            arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+        } else {
+            arg
+        }
     })
 }
 
@@ -215,7 +229,8 @@ impl Values {
                 file(format!("unknown key {}; {near}the keys are {}", quote(&name), known.join(", ")))
             })?;
             let found = value.type_str();
-            let value = plain(value).ok_or_else(|| {
+            let switch = value.as_bool().filter(|_| key.value_name == SWITCH);
+            let value = switch.map(|on| on.to_string()).or_else(|| plain(value)).ok_or_else(|| {
                 file(format!(
                     "`{name}`: found a value of type {found}, expected a string, a number or a list of strings"
                 ))
@@ -285,6 +300,7 @@ mod tests {
         assert!(error.contains("agent.toml") && error.contains("`pindir`") && error.contains("pin-dir"), "{error}");
         let error = read("zone = true").unwrap_err().to_string();
         assert!(error.contains("`zone`") && error.contains("boolean"), "{error}");
+        assert_eq!(read("kubernetes = true").unwrap().get(&KUBERNETES).unwrap().0, "true");
     }
 
     #[test]

@@ -19,8 +19,10 @@ use keys::{Key, Values};
 /// What the agent was told, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of manifests.
-    pub manifests: PathBuf,
+    /// Directory of manifests; `None` if objects come from an API server.
+    pub manifests: Option<PathBuf>,
+    /// The API server to follow instead.
+    pub kubernetes: Option<Kubernetes>,
     /// Directory of what must outlive a reboot.
     pub state_dir: PathBuf,
     /// Name of this node.
@@ -73,6 +75,15 @@ pub struct Config {
     pub log: String,
 }
 
+/// An API server to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// How to reach it and who the agent is there; `None` in a Pod, which has a service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// Which servers to ask instead of the one that is known.
+    pub servers: Vec<String>,
+}
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -102,6 +113,20 @@ pub enum ConfigError {
         /// Its environment variable.
         variable: &'static str,
     },
+    /// Nobody says where objects come from.
+    #[error(
+        "no source of objects: give --manifests DIR (SVC_AGENT_MANIFESTS, or `manifests` in the file of --config), \
+         --kubeconfig FILE, or in a Pod --kubernetes"
+    )]
+    NoSource,
+    /// Two that exclude each other.
+    #[error("{one} and {other}: found both, expected one of them")]
+    Both {
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+    },
 }
 
 impl Config {
@@ -118,8 +143,14 @@ impl Config {
             Some((name, _)) => name.to_owned(),
             None => value::host_name().ok_or_else(|| missing(&keys::NODE_NAME))?,
         };
+        let kubernetes = kubernetes(values)?;
+        let manifests = text(values, &keys::MANIFESTS).map(PathBuf::from);
+        if manifests.is_none() && kubernetes.is_none() {
+            return Err(ConfigError::NoSource);
+        }
         Ok(Self {
-            manifests: required(values, &keys::MANIFESTS)?.into(),
+            manifests,
+            kubernetes,
             state_dir: value::absolute(values, &keys::STATE_DIR)?,
             node_name,
             zone: text(values, &keys::ZONE),
@@ -178,6 +209,21 @@ fn text(values: &Values, key: &Key) -> Option<String> {
     values.get(key).map(|(value, _)| value.to_owned())
 }
 
+fn kubernetes(values: &Values) -> Result<Option<Kubernetes>, ConfigError> {
+    let kubeconfig = value::absolute_if_given(values, &keys::KUBECONFIG)?;
+    let in_cluster: bool = value::switch(values, &keys::KUBERNETES)?;
+    let servers = value::urls(values, &keys::API_SERVERS)?;
+    if kubeconfig.is_none() && !in_cluster {
+        return Ok(None);
+    }
+    let sources = [&keys::MANIFESTS, &keys::KUBECONFIG, &keys::KUBERNETES].map(|key| values.get(key));
+    let mut given = sources.into_iter().flatten().filter(|(value, _)| *value != "false").map(|(_, origin)| origin);
+    if let (Some(one), Some(other)) = (given.next(), given.next()) {
+        return Err(ConfigError::Both { one: one.to_string(), other: other.to_string() });
+    }
+    Ok(Some(Kubernetes { kubeconfig, servers }))
+}
+
 fn required(values: &Values, key: &Key) -> Result<String, ConfigError> {
     text(values, key).ok_or_else(|| missing(key))
 }
@@ -220,7 +266,7 @@ mod tests {
         let config = config(&["--config", path, "--snat-ports", "4000-5000"]).unwrap();
         assert_eq!(config.max_flows, 5000);
         assert_eq!(config.snat_ports, PortRange { min: 4000, max: 5000 });
-        assert_eq!(config.manifests, PathBuf::from("/f"));
+        assert_eq!(config.manifests, Some(PathBuf::from("/f")));
     }
 
     #[test]
@@ -253,6 +299,9 @@ mod tests {
             ("uplinks", "eth[", "glob"),
             ("socket-lb", "yes", "host"),
             ("cgroup", "unified", "absolute"),
+            ("kubeconfig", "config", "absolute"),
+            ("api-servers", "192.0.2.1:6443", "https://"),
+            ("api-servers", "ftp://192.0.2.1", "https://"),
             ("socket-lb-skip-netns", "kata", "/run/netns"),
             ("socket-lb-skip-netns", "/run/netns/a[", "glob"),
         ] {
@@ -279,6 +328,18 @@ mod tests {
         assert_eq!(config(&moved).unwrap().snat_ports, PortRange { min: 30_000, max: 40_000 });
         let error = config(&[&cidrs[..], &["--load-balancer-pools", "10.96.5.0/24"]].concat()).unwrap_err().to_string();
         assert!(error.contains("--load-balancer-pools") && error.contains("`cluster-ip-range`"), "{error}");
+    }
+
+    #[test]
+    fn objects_come_from_manifests_or_from_an_api_server() {
+        let api = config(&["--kubernetes", "--api-servers", "https://192.0.2.1:6443,https://[2001:db8::1]:6443"]);
+        let api = api.unwrap().kubernetes.unwrap();
+        assert_eq!((api.kubeconfig, api.servers.len()), (None, 2));
+        let api = config(&["--kubeconfig", "/etc/kubeconfig"]).unwrap();
+        assert_eq!(api.kubernetes.unwrap().kubeconfig, Some(PathBuf::from("/etc/kubeconfig")));
+        assert_eq!(config(&["--kubernetes=false", "--manifests", "/m"]).unwrap().kubernetes, None);
+        let error = config(&["--manifests", "/m", "--kubernetes"]).unwrap_err().to_string();
+        assert!(error.contains("--manifests") && error.contains("--kubernetes"), "{error}");
     }
 
     #[test]

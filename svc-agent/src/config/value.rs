@@ -247,6 +247,26 @@ pub(super) fn files(values: &Values, key: &Key) -> Result<Vec<String>, ConfigErr
     checked.collect()
 }
 
+/// True or false.
+pub(super) fn switch(values: &Values, key: &Key) -> Result<bool, ConfigError> {
+    let (found, origin) = required(values, key)?;
+    found.parse().map_err(|_| wrong(found, origin, "true or false"))
+}
+
+/// URLs of servers, comma separated.
+pub(super) fn urls(values: &Values, key: &Key) -> Result<Vec<String>, ConfigError> {
+    let Some((found, origin)) = values.get(key) else { return Ok(Vec::new()) };
+    let checked = items(found).map(|item| {
+        let rest = item.strip_prefix("https://").or(item.strip_prefix("http://"));
+        let server = item.parse::<hyper::Uri>().ok().filter(|uri| uri.host().is_some() && uri.query().is_none());
+        if rest.is_none() || server.is_none() {
+            return Err(wrong(item, origin, "the URL of an API server, such as https://192.0.2.1:6443"));
+        }
+        Ok(item.trim_end_matches('/').to_owned())
+    });
+    checked.collect()
+}
+
 /// Networks, comma separated; a bare address means itself.
 pub(super) fn networks(values: &Values, key: &Key) -> Result<Option<Vec<IpNet>>, ConfigError> {
     let Some((found, origin)) = values.get(key) else { return Ok(None) };

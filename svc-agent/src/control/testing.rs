@@ -267,6 +267,16 @@ pub fn status() -> Status {
             ],
             notices: vec!["web.yaml document 1, Service `default/web`: no endpoints".into()],
         },
+        sources: vec![SourceStatus {
+            kind: "services".into(),
+            server: "https://192.0.2.1:6443".into(),
+            connected: false,
+            complete: true,
+            objects: 41,
+            last_list_seconds_ago: Some(700),
+            last_event_seconds_ago: Some(95),
+            last_error: Some("connection refused".into()),
+        }],
         epoch: 12,
         devices: devices(),
         sockets: SocketHooks {

@@ -40,4 +40,16 @@ pub struct Node {
     pub unschedulable: bool,
     /// Its taints.
     pub taints: Vec<Taint>,
+    /// `metadata.deletionTimestamp`: it is being deleted.
+    pub deleting: bool,
+}
+
+/// Set by the cluster autoscaler on a node that it is about to remove (KEP-3836).
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+impl Node {
+    /// Whether it is going away, so that load balancers should send it no new connections.
+    pub fn leaving(&self) -> bool {
+        self.deleting || self.taints.iter().any(|taint| taint.key == TO_BE_DELETED)
+    }
 }

@@ -35,5 +35,6 @@ pub fn node(object: &core::Node, name: &str, origin: &str, findings: &mut Findin
         addresses,
         unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
         taints: taints.collect(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
     }
 }

@@ -1,6 +1,7 @@
 //! Who tells the agent what to do. A source delivers snapshots of validated objects and knows nothing of their meaning.
 
 pub mod applied;
+pub mod kubernetes;
 mod local;
 pub mod manifests;
 mod merge;
@@ -8,6 +9,7 @@ mod raw;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::local::LocalSources;
 pub use self::merge::merge;
@@ -44,6 +46,27 @@ pub struct Objects {
     pub counts: BTreeMap<ObjectKind, usize>,
     /// What else was there, counted by kind: accepted and not used.
     pub ignored: BTreeMap<String, usize>,
+}
+
+/// How fresh one kind of objects is that comes over a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The kind, as Kubernetes calls the resource.
+    pub name: &'static str,
+    /// Who was asked last.
+    pub server: String,
+    /// Whether changes are told as they happen.
+    pub connected: bool,
+    /// A full list was taken once.
+    pub complete: bool,
+    /// How many objects are known.
+    pub objects: usize,
+    /// How long ago a full list was taken.
+    pub last_list: Option<Duration>,
+    /// How long ago anything was heard.
+    pub last_event: Option<Duration>,
+    /// What is wrong with the connection.
+    pub error: Option<String>,
 }
 
 impl Objects {

@@ -26,6 +26,8 @@ pub struct Agent {
     ns: Netns,
     node: String,
     args: Vec<String>,
+    /// Leads to an API server; without, there are manifests.
+    kubeconfig: Option<PathBuf>,
     /// Manifests, control socket and log.
     dir: tempfile::TempDir,
     pin_dir: PathBuf,
@@ -64,6 +66,7 @@ impl Agent {
             ns: Netns::open(node.ns.name())?,
             node: node.name.clone(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            kubeconfig: None,
             dir,
             pin_dir: scratch::pin_dir(&name),
         })
@@ -76,7 +79,11 @@ impl Agent {
     pub fn spawn(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = binaries::command("svc-agent")?;
-        command.arg("run").arg("--manifests").arg(self.manifests()).arg("--socket").arg(self.socket());
+        command.arg("run").arg("--socket").arg(self.socket());
+        match &self.kubeconfig {
+            Some(file) => command.arg("--kubeconfig").arg(file),
+            None => command.arg("--manifests").arg(self.manifests()),
+        };
         command.arg("--pin-dir").arg(&self.pin_dir).args(["--node-name", &self.node]);
         command.arg("--state-dir").arg(self.dir.path().join("state"));
         // Small tables: many agents run at once, and the kernel allocates them whole.
@@ -132,6 +139,11 @@ impl Agent {
         self.kill()?;
         self.spawn()?;
         self.wait_until_ready()
+    }
+
+    /// Has it follow an API server instead of manifests, from the next start on.
+    pub fn follow(&mut self, kubeconfig: &Path) {
+        self.kubeconfig = Some(kubeconfig.to_owned());
     }
 
     /// Replaces the further arguments from the next start on.
@@ -218,6 +230,11 @@ impl Agent {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
+    }
+
+    /// All that the agent said.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     fn log(&self) -> PathBuf {

@@ -25,6 +25,9 @@ pub struct Status {
     pub kernel_release: String,
     /// Whether what was asked for is in the maps.
     pub sync: Sync,
+    /// What comes over a connection, by kind, and how fresh it is; empty where objects come from files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceStatus>,
     /// Raised whenever anything a flow was derived from may have changed.
     pub epoch: u32,
     /// The devices, by name.
@@ -61,6 +64,31 @@ pub struct Sync {
     /// What is no fault but may surprise, likewise.
     #[serde(default)]
     pub notices: Vec<String>,
+}
+
+/// One kind of objects that comes over a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The kind, as Kubernetes calls the resource.
+    pub kind: String,
+    /// The API server that was asked last.
+    pub server: String,
+    /// Changes are told as they happen.
+    pub connected: bool,
+    /// A full list was taken once.
+    pub complete: bool,
+    /// How many objects are known.
+    pub objects: u64,
+    /// Seconds since the last full list; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_list_seconds_ago: Option<u64>,
+    /// Seconds since anything was heard; an idle connection is heard of about every minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_seconds_ago: Option<u64>,
+    /// Why the connection was lost, until there is one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// A Service that is not programmed as asked.

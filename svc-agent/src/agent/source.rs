@@ -1,0 +1,85 @@
+//! Where the objects come from, as the configuration says; those of local sources are completed by the controllers.
+
+use std::time::Duration;
+
+use crate::config::{Config, ConfigError, Kubernetes};
+use crate::controllers::{LocalControllers, Settings};
+use crate::model::Rules;
+use crate::sources::applied::Applied;
+use crate::sources::kubernetes::{KubernetesSource, WatchedApi};
+use crate::sources::{LocalSources, Snapshot};
+
+/// Where the objects come from.
+#[derive(Debug)]
+pub enum Source {
+    /// Files, and the controllers that are missing without an API server.
+    Local(Box<(LocalSources, LocalControllers)>),
+    /// An API server.
+    Kubernetes(KubernetesSource),
+}
+
+impl Source {
+    /// The source, and the API server if it is that.
+    ///
+    /// # Errors
+    /// If the kubeconfig or the service account cannot be used.
+    pub async fn open(config: &Config, rules: &Rules, applied: &Applied) -> anyhow::Result<(Self, Option<WatchedApi>)> {
+        if let Some(kubernetes) = &config.kubernetes {
+            let source = follow(config, kubernetes, rules).await?;
+            let api = source.watched();
+            return Ok((Self::Kubernetes(source), Some(api)));
+        }
+        let manifests = config.manifests.as_ref().ok_or(ConfigError::NoSource)?;
+        let sources = LocalSources::new(manifests, applied.objects(), rules);
+        let settings =
+            Settings::new(&config.cluster_ip_range, rules.node_ports.clone(), config.load_balancer_pools.clone());
+        let controllers = LocalControllers::open(settings, &config.state_dir);
+        Ok((Self::Local(Box::new((sources, controllers))), None))
+    }
+
+    /// Waits until there is a first state, at most this long.
+    pub async fn first(&mut self, patience: Duration) {
+        match self {
+            Self::Local(_) => {}
+            Self::Kubernetes(api) => api.first(patience).await,
+        }
+    }
+
+    /// The whole state.
+    pub fn load(&mut self) -> Snapshot {
+        match self {
+            Self::Local(local) => {
+                let (sources, controllers) = local.as_mut();
+                controllers.complete(sources.load())
+            }
+            Self::Kubernetes(api) => api.load(),
+        }
+    }
+
+    /// Waits until something may have changed; then [`Self::load`] tells what. May be dropped at any await.
+    pub async fn changed(&mut self) {
+        match self {
+            Self::Local(local) => local.0.changed().await,
+            Self::Kubernetes(api) => api.changed().await,
+        }
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+async fn follow(config: &Config, kubernetes: &Kubernetes, rules: &Rules) -> anyhow::Result<KubernetesSource> {
+    use crate::sources::kubernetes::Timing;
+    use crate::sources::kubernetes::connect::Connection;
+
+    let (connection, servers) = match &kubernetes.kubeconfig {
+        Some(file) => Connection::by_kubeconfig(file, &kubernetes.servers).await?,
+        None => Connection::in_cluster(&kubernetes.servers)?,
+    };
+    Ok(KubernetesSource::start(&config.node_name, rules, servers, connection, Timing::default()))
+}
+
+#[cfg(not(feature = "kubernetes"))]
+async fn follow(_config: &Config, _kubernetes: &Kubernetes, _rules: &Rules) -> anyhow::Result<KubernetesSource> {
+    anyhow::bail!(
+        "this svc-agent was built without the feature `kubernetes`: give --manifests DIR, or build it with it"
+    )
+}

@@ -1,0 +1,148 @@
+//! The objects of one kind as the API server told them last. What did not change keeps its `Arc`.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
+
+use serde_json::Value;
+
+use super::kinds::Watched;
+use super::read::{self, Identity, Object};
+use crate::model::{Problem, Rules, ServiceName};
+use crate::sources::Raw;
+
+/// One object.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    identity: Identity,
+    /// The object, or its last good state; `None` if it never had one.
+    pub object: Option<Object>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// As the API server told it.
+    pub raw: Raw,
+}
+
+/// What an event did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Something is different.
+    Changed,
+    /// It was known already.
+    Known,
+    /// It is older than what was told before, and not known: something is missing or came too late.
+    OutOfOrder,
+}
+
+/// All objects of a kind.
+#[derive(Debug)]
+pub struct Memory {
+    watched: Watched,
+    rules: Rules,
+    entries: BTreeMap<ServiceName, Entry>,
+}
+
+impl Memory {
+    /// Knows nothing yet.
+    pub fn new(watched: Watched, rules: Rules) -> Self {
+        Self { watched, rules, entries: BTreeMap::new() }
+    }
+
+    /// The objects by name.
+    pub fn entries(&self) -> &BTreeMap<ServiceName, Entry> {
+        &self.entries
+    }
+
+    /// How many objects are not in a list that would replace these.
+    pub fn missing(&self, list: &[Value]) -> usize {
+        let listed: std::collections::HashSet<(&str, &str)> = list.iter().filter_map(name).collect();
+        let missing = |name: &&ServiceName| !listed.contains(&(name.namespace.as_str(), name.name.as_str()));
+        self.entries.keys().filter(missing).count()
+    }
+
+    /// Takes a full list. What is not in it is gone; whether anything is different.
+    pub fn replace(&mut self, list: &[Value]) -> Result<bool, String> {
+        // All or nothing: an object that nobody can name may be any of those that are known.
+        let identities: Result<Vec<_>, _> = list.iter().map(|value| read::identity(self.watched, value)).collect();
+        let mut before = std::mem::take(&mut self.entries);
+        let identities = match identities {
+            Ok(identities) => identities,
+            Err(error) => {
+                self.entries = before;
+                return Err(format!("an object of the list cannot be used: {error}"));
+            }
+        };
+        let mut changed = false;
+        for (value, identity) in list.iter().zip(identities) {
+            let old = before.remove(&identity.name);
+            changed |= self.put(value, identity, old);
+        }
+        Ok(changed || !before.is_empty())
+    }
+
+    /// Takes an object of a watch; `newest` is the newest version of the kind that was told.
+    pub fn change(&mut self, value: &Value, newest: Option<u64>) -> Result<Applied, String> {
+        let identity = read::identity(self.watched, value)?;
+        let old = self.entries.get(&identity.name);
+        if let Some(known) = old.and_then(|old| old.identity.version)
+            && identity.version.is_some_and(|version| version <= known)
+        {
+            return Ok(Applied::Known);
+        }
+        if identity.version < newest {
+            return Ok(Applied::OutOfOrder);
+        }
+        let old = self.entries.remove(&identity.name);
+        Ok(if self.put(value, identity, old) { Applied::Changed } else { Applied::Known })
+    }
+
+    /// An object is gone.
+    pub fn delete(&mut self, value: &Value, newest: Option<u64>) -> Result<Applied, String> {
+        let identity = read::identity(self.watched, value)?;
+        let Place::Occupied(place) = self.entries.entry(identity.name.clone()) else { return Ok(Applied::Known) };
+        if identity.version < newest || identity.version < place.get().identity.version {
+            // Perhaps of an object that had the name before.
+            return Ok(Applied::OutOfOrder);
+        }
+        place.remove();
+        Ok(Applied::Changed)
+    }
+
+    fn put(&mut self, value: &Value, identity: Identity, old: Option<Entry>) -> bool {
+        let old = old.filter(|old| old.identity.uid == identity.uid);
+        if let Some(old) = &old
+            && old.identity == identity
+            && identity.version.is_some()
+        {
+            // The very same state: relisting a large cluster costs no validation.
+            return self.insert(old.clone(), false);
+        }
+        let (object, mut problems) = read::object(self.watched, value, &identity.name, &self.rules);
+        let mut raw = read::raw(self.watched, value).following(old.as_ref().map(|old| &old.raw));
+        let (kept, changed) = match (object, old) {
+            (Some(object), Some(Entry { object: Some(old), problems: before, .. })) if old == object => {
+                (Some(old), before != problems)
+            }
+            (Some(object), _) => (Some(object), true),
+            (None, Some(Entry { object, problems: before, .. })) => {
+                if let Some(last) = problems.last_mut().filter(|_| object.is_some()) {
+                    last.text.push_str("; its last good version stays in use");
+                }
+                (object, before != problems)
+            }
+            (None, None) => (None, true),
+        };
+        raw.refused = kept.is_none();
+        self.insert(Entry { identity, object: kept, problems, raw }, changed)
+    }
+
+    fn insert(&mut self, entry: Entry, changed: bool) -> bool {
+        self.entries.insert(entry.identity.name.clone(), entry);
+        changed
+    }
+}
+
+fn name(value: &Value) -> Option<(&str, &str)> {
+    let metadata = value.get("metadata")?;
+    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
+    Some((namespace, metadata.get("name")?.as_str()?))
+}

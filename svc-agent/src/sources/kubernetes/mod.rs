@@ -1,0 +1,117 @@
+//! The API server of Kubernetes as the source of objects (B79).
+//!
+//! Each kind is listed and watched by a task of its own. The last state that was known stays whatever happens to the
+//! connection, and nothing is delivered before every kind was listed once.
+
+pub mod answer;
+pub mod backoff;
+#[cfg(feature = "kubernetes")]
+pub mod connect;
+mod follow;
+pub mod kinds;
+mod memory;
+mod read;
+pub mod servers;
+mod state;
+pub mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+pub use self::follow::Timing;
+use self::follow::{Shared, follow};
+use self::kinds::Watched;
+use self::servers::Servers;
+use self::state::State;
+use self::transport::Transport;
+use super::{Freshness, Snapshot};
+use crate::model::Rules;
+
+/// How long nothing must happen before a change is delivered: a rollout changes several objects at once.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long changes may follow each other before they are delivered all the same.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Follows an API server. Its tasks end when it is dropped.
+#[derive(Debug)]
+pub struct KubernetesSource {
+    watch: WatchedApi,
+    pending: bool,
+    _tasks: JoinSet<()>,
+}
+
+/// What is known at present, for others than the one who waits for changes.
+#[derive(Clone)]
+pub struct WatchedApi(Arc<Shared>);
+
+impl WatchedApi {
+    /// How fresh each kind is.
+    pub fn freshness(&self) -> Vec<Freshness> {
+        self.0.state().freshness()
+    }
+
+    /// Whether this node is going away.
+    pub fn leaving(&self) -> bool {
+        self.0.state().leaving()
+    }
+}
+
+impl std::fmt::Debug for WatchedApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WatchedApi").field(&self.0.servers).finish()
+    }
+}
+
+impl KubernetesSource {
+    /// Begins to follow, on the runtime that this is called on. `node_name` is the Node that the agent runs on.
+    pub fn start(
+        node_name: &str,
+        rules: &Rules,
+        servers: Servers,
+        transport: Arc<dyn Transport>,
+        timing: Timing,
+    ) -> Self {
+        let state = State::new(node_name, rules, timing.confirm);
+        let shared = Arc::new(Shared::new(state, servers, transport, node_name, timing));
+        let mut tasks = JoinSet::new();
+        for watched in Watched::ALL {
+            tasks.spawn(follow(shared.clone(), watched));
+        }
+        Self { watch: WatchedApi(shared), pending: false, _tasks: tasks }
+    }
+
+    /// What is known, for others.
+    pub fn watched(&self) -> WatchedApi {
+        self.watch.clone()
+    }
+
+    /// Waits until every kind was listed once, at most this long.
+    pub async fn first(&mut self, patience: Duration) {
+        let whole = async {
+            while !self.watch.0.state().complete() {
+                self.watch.0.changed.notified().await;
+            }
+        };
+        let _late = timeout(patience, whole).await;
+        self.pending = true;
+    }
+
+    /// The whole state.
+    pub fn load(&mut self) -> Snapshot {
+        self.pending = false;
+        self.watch.0.state().snapshot()
+    }
+
+    /// Waits until something has changed; then [`Self::load`] tells what. May be dropped at any await.
+    pub async fn changed(&mut self) {
+        if !self.pending {
+            self.watch.0.changed.notified().await;
+            self.pending = true;
+        }
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && timeout(QUIET, self.watch.0.changed.notified()).await.is_ok() {}
+    }
+}

@@ -1,0 +1,380 @@
+//! What is known of all kinds, whether it is whole, and how fresh.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::answer::Event;
+use super::kinds::Watched;
+use super::memory::{Applied, Memory};
+use super::read::{ORIGIN, Object};
+use crate::model::{EndpointSlice, Node, ObjectKey, ObjectKind, Problem, Protocol, Rules, Service, ServiceName};
+use crate::sources::{Freshness, Objects, Snapshot};
+
+/// A list that lacks this many objects and more than half of them is asked for again.
+const MANY: usize = 10;
+
+/// A whole list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct List {
+    /// Its version.
+    pub version: String,
+    /// The objects.
+    pub items: Vec<Value>,
+}
+
+/// What became of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is what is known now.
+    Taken,
+    /// Not taken, and why: it is older than what is known, or lacks too much to be believed at once.
+    Doubted(String),
+}
+
+/// One kind.
+#[derive(Debug)]
+struct Kind {
+    memory: Memory,
+    /// Everything up to here was told.
+    version: Option<String>,
+    complete: bool,
+    last_list: Option<Instant>,
+    last_event: Option<Instant>,
+    connected: bool,
+    server: String,
+    error: Option<String>,
+    /// Lists in a row that were older than what is known.
+    older: u32,
+    /// Since when lists lack too much.
+    doubted: Option<Instant>,
+}
+
+impl Kind {
+    fn new(watched: Watched, rules: &Rules) -> Self {
+        Self {
+            memory: Memory::new(watched, rules.clone()),
+            version: None,
+            complete: false,
+            last_list: None,
+            last_event: None,
+            connected: false,
+            server: String::new(),
+            error: None,
+            older: 0,
+            doubted: None,
+        }
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.version.as_deref().and_then(|version| version.parse().ok())
+    }
+}
+
+/// All kinds.
+#[derive(Debug)]
+pub struct State {
+    node_name: String,
+    services: Kind,
+    slices: Kind,
+    node: Kind,
+    /// How long a list that lacks much has to be confirmed before it is believed.
+    confirm: Duration,
+    /// The last state of `default/kubernetes` in which somebody answered.
+    api: Option<(Arc<Service>, Vec<Arc<EndpointSlice>>)>,
+    /// The Node was there once.
+    node_seen: bool,
+}
+
+impl State {
+    /// Knows nothing yet.
+    pub fn new(node_name: &str, rules: &Rules, confirm: Duration) -> Self {
+        Self {
+            node_name: node_name.to_owned(),
+            services: Kind::new(Watched::Services, rules),
+            slices: Kind::new(Watched::EndpointSlices, rules),
+            node: Kind::new(Watched::Node, rules),
+            confirm,
+            api: None,
+            node_seen: false,
+        }
+    }
+
+    fn kind(&self, watched: Watched) -> &Kind {
+        match watched {
+            Watched::Services => &self.services,
+            Watched::EndpointSlices => &self.slices,
+            Watched::Node => &self.node,
+        }
+    }
+
+    fn kind_mut(&mut self, watched: Watched) -> &mut Kind {
+        match watched {
+            Watched::Services => &mut self.services,
+            Watched::EndpointSlices => &mut self.slices,
+            Watched::Node => &mut self.node,
+        }
+    }
+
+    /// Where a watch goes on, or how fresh the next list has to be.
+    pub fn version(&self, watched: Watched) -> Option<String> {
+        self.kind(watched).version.clone()
+    }
+
+    /// How many lists in a row were older than what is known.
+    pub fn older(&self, watched: Watched) -> u32 {
+        self.kind(watched).older
+    }
+
+    /// The server said that it does not know anything as new as what is known here.
+    pub fn is_behind(&mut self, watched: Watched) {
+        self.kind_mut(watched).older += 1;
+    }
+
+    /// Every kind has delivered a full list.
+    pub fn complete(&self) -> bool {
+        Watched::ALL.into_iter().all(|watched| self.kind(watched).complete)
+    }
+
+    /// Takes a full list. `believe`: also one that is older than what is known.
+    ///
+    /// # Errors
+    /// If it holds something that is no object; it is not taken then.
+    pub fn replace(&mut self, watched: Watched, list: &List, believe: bool, now: Instant) -> Result<Verdict, String> {
+        let confirm = self.confirm;
+        let kind = self.kind_mut(watched);
+        let (known, found) = (kind.number(), list.version.parse::<u64>().ok());
+        if found.is_some() && found < known && !believe {
+            kind.older += 1;
+            let (found, known) = (found.unwrap_or_default(), known.unwrap_or_default());
+            return Ok(Verdict::Doubted(format!(
+                "found a list of version {found}, older than {known}, which is known"
+            )));
+        }
+        let had = kind.memory.entries().len();
+        let missing = kind.memory.missing(&list.items);
+        if missing >= MANY && missing * 2 > had {
+            let since = *kind.doubted.get_or_insert(now);
+            if now.duration_since(since) < confirm {
+                let text = format!("found a list without {missing} of {had} objects; asking once more before they go");
+                return Ok(Verdict::Doubted(text));
+            }
+        }
+        let _changed = kind.memory.replace(&list.items)?;
+        kind.doubted = None;
+        kind.older = 0;
+        kind.complete = true;
+        kind.version = Some(list.version.clone());
+        kind.last_list = Some(now);
+        kind.last_event = Some(now);
+        self.keep_api();
+        Ok(Verdict::Taken)
+    }
+
+    /// The kind does not exist for this agent: it has no right to it. The rest works without.
+    pub fn forbidden(&mut self, watched: Watched) {
+        if watched == Watched::Node {
+            self.node.complete = true;
+        }
+    }
+
+    /// Takes what a watch told; whether anything is different.
+    ///
+    /// # Errors
+    /// If it contradicts what was told before, or is garbage: only a new list tells what is true then.
+    pub fn apply(&mut self, watched: Watched, event: Event, now: Instant) -> Result<bool, String> {
+        let kind = self.kind_mut(watched);
+        kind.last_event = Some(now);
+        let newest = kind.number();
+        let (applied, version) = match &event {
+            Event::Changed(value) => (kind.memory.change(value, newest)?, super::answer::version(value)),
+            Event::Deleted(value) => (kind.memory.delete(value, newest)?, super::answer::version(value)),
+            Event::Bookmark(version) => (Applied::Known, Some(version.as_str())),
+            Event::Gone => return Err("the version to go on from is gone".to_owned()),
+            Event::Failed(text) => return Err(text.clone()),
+        };
+        if applied == Applied::OutOfOrder {
+            return Err("found events out of order".to_owned());
+        }
+        let version = version.ok_or("found an object without resourceVersion")?;
+        match (version.parse::<u64>().ok(), newest) {
+            (Some(version), Some(newest)) if version < newest && matches!(event, Event::Bookmark(_)) => {
+                return Err(format!("found a bookmark of version {version}, older than {newest}, which is known"));
+            }
+            (Some(version), Some(newest)) if version < newest => {}
+            _ => kind.version = Some(version.to_owned()),
+        }
+        if applied == Applied::Changed {
+            self.keep_api();
+        }
+        Ok(applied == Applied::Changed)
+    }
+
+    /// A watch is under way.
+    pub fn connected(&mut self, watched: Watched, server: &str) {
+        let kind = self.kind_mut(watched);
+        kind.connected = true;
+        kind.error = None;
+        server.clone_into(&mut kind.server);
+    }
+
+    /// The connection is lost, or there was none; whether that is news.
+    pub fn lost(&mut self, watched: Watched, server: &str, error: String) -> bool {
+        let kind = self.kind_mut(watched);
+        let news = kind.connected || kind.error.is_none();
+        kind.connected = false;
+        kind.error = Some(error);
+        server.clone_into(&mut kind.server);
+        news
+    }
+
+    /// How fresh each kind is.
+    pub fn freshness(&self) -> Vec<Freshness> {
+        let one = |watched: Watched| {
+            let kind = self.kind(watched);
+            Freshness {
+                name: watched.resource(),
+                server: kind.server.clone(),
+                connected: kind.connected,
+                complete: kind.complete,
+                objects: kind.memory.entries().len(),
+                last_list: kind.last_list.map(|at| at.elapsed()),
+                last_event: kind.last_event.map(|at| at.elapsed()),
+                error: kind.error.clone(),
+            }
+        };
+        Watched::ALL.into_iter().map(one).collect()
+    }
+
+    /// Where `default/kubernetes` leads to.
+    pub fn api_endpoints(&self) -> Vec<SocketAddr> {
+        let Some((_, slices)) = &self.api else { return Vec::new() };
+        let mut found = Vec::new();
+        for slice in slices {
+            let ports = slice.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+            for port in ports.filter(|port| port.name == "https" || slice.ports.len() == 1) {
+                let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
+                found.extend(ready.map(|endpoint| SocketAddr::new(endpoint.addr, port.port)));
+            }
+        }
+        found
+    }
+
+    /// The Node that the agent runs on, if it is there.
+    pub fn this_node(&self) -> Option<Arc<Node>> {
+        let mut nodes = self.node.memory.entries().values();
+        match nodes.next().and_then(|entry| entry.object.clone()) {
+            Some(Object::Node(node)) => Some(node),
+            Some(Object::Service(_) | Object::Slice(_)) | None => None,
+        }
+    }
+
+    /// Whether this node is going away. One that was there and is deleted is: its machine soon follows.
+    pub fn leaving(&self) -> bool {
+        self.this_node().map_or(self.node_seen, |node| node.leaving())
+    }
+
+    /// Everything for the rest of the agent. Nothing at all before every kind is known: half of it would look like loss.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut problems = self.troubles();
+        if !self.complete() {
+            return Snapshot { objects: Objects::default(), problems, complete: false };
+        }
+        let mut objects = Objects::default();
+        for entry in self.services.memory.entries().values() {
+            problems.extend(entry.problems.iter().cloned());
+            if let Some(Object::Service(service)) = &entry.object {
+                objects.services.insert(service.name.clone(), service.clone());
+            }
+        }
+        let mut slices = 0;
+        for entry in self.slices.memory.entries().values() {
+            problems.extend(entry.problems.iter().cloned());
+            if let Some(Object::Slice(Some(slice))) = &entry.object {
+                slices += 1;
+                objects.slices.entry(slice.service.clone()).or_default().push(slice.clone());
+            }
+        }
+        objects.nodes.extend(self.this_node().map(|node| (node.name.clone(), node)));
+        objects.counts.insert(ObjectKind::Node, objects.nodes.len());
+        objects.counts.insert(ObjectKind::Service, objects.services.len());
+        objects.counts.insert(ObjectKind::EndpointSlice, slices);
+        self.restore_api(&mut objects, &mut problems);
+        for watched in Watched::ALL {
+            let entries = self.kind(watched).memory.entries().iter();
+            let raw = entries.map(|(name, entry)| {
+                let (namespace, name) = (name.namespace.clone(), name.name.clone());
+                (ObjectKey { kind: watched.object_kind(), namespace, name }, entry.raw.clone())
+            });
+            objects.raw.extend(raw);
+        }
+        for slices in objects.slices.values_mut() {
+            slices.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Snapshot { objects, problems, complete: true }
+    }
+
+    /// Connections that are lost, and a Node that is not there.
+    fn troubles(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for watched in Watched::ALL {
+            if let Some(error) = &self.kind(watched).error {
+                let kept = if self.kind(watched).complete { "; the last state known stays in use" } else { "" };
+                problems.push(Problem::warning(format!("{ORIGIN} tells nothing of {watched}: {error}{kept}")));
+            }
+        }
+        if self.node.complete && self.node.memory.entries().is_empty() && self.node.error.is_none() {
+            problems.push(Problem::warning(format!(
+                "{ORIGIN} has no Node `{}`: endpoints here are not known as local; set --node-name",
+                self.node_name
+            )));
+        }
+        problems
+    }
+
+    /// Remembers `default/kubernetes` while somebody answers there.
+    fn keep_api(&mut self) {
+        self.node_seen |= !self.node.memory.entries().is_empty();
+        let name = api_name();
+        let service = match self.services.memory.entries().get(&name).and_then(|entry| entry.object.as_ref()) {
+            Some(Object::Service(service)) => service.clone(),
+            Some(Object::Slice(_) | Object::Node(_)) | None => return,
+        };
+        // Those of its namespace alone: there may be ten thousand of others.
+        let entries = self.slices.memory.entries().range(ServiceName::new(name.namespace.as_str(), "")..);
+        let near = entries.take_while(|(slice, _)| slice.namespace == name.namespace);
+        let of_api = near.filter_map(|(_, entry)| match &entry.object {
+            Some(Object::Slice(Some(slice))) if slice.service == name => Some(slice.clone()),
+            Some(_) | None => None,
+        });
+        let slices: Vec<_> = of_api.collect();
+        if slices.iter().any(|slice| slice.endpoints.iter().any(|endpoint| endpoint.ready)) {
+            self.api = Some((service, slices));
+        }
+    }
+
+    /// API servers that end take their endpoints along; without the last one nobody here would find the next one.
+    fn restore_api(&self, objects: &mut Objects, problems: &mut Vec<Problem>) {
+        let Some((service, slices)) = &self.api else { return };
+        let now = objects.slices.get(&service.name).into_iter().flatten();
+        let answers = now.flat_map(|slice| &slice.endpoints).any(|endpoint| endpoint.ready);
+        if answers && objects.services.contains_key(&service.name) {
+            return;
+        }
+        objects.services.entry(service.name.clone()).or_insert_with(|| service.clone());
+        if !answers {
+            objects.slices.insert(service.name.clone(), slices.clone());
+        }
+        problems.push(Problem::warning(format!(
+            "{ORIGIN}, Service `{}`: has no ready endpoint; its last ones stay in use",
+            service.name
+        )));
+    }
+}
+
+fn api_name() -> ServiceName {
+    ServiceName::new("default", "kubernetes")
+}
