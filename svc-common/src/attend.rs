@@ -5,7 +5,7 @@ use crate::{
     env::{Env, InsertError, Route, Table},
     family::Family,
     flow,
-    maps::{Flow, FrontendKey, Scratch, Tuple, event_kind, flow_flags, flow_state},
+    maps::{Flow, FrontendKey, Scratch, Tuple, backend_flags, event_kind, flow_flags, flow_state},
     net::proto,
     packet::{Hook, Packet},
     parse::Parsed,
@@ -57,7 +57,9 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
         // TCP and SCTP to a backend that went away run until they end; UDP, and a new connection, moves (B26, B61).
         let movable = key.proto == proto::UDP || parsed.is_syn();
         let stale = flow.epoch != config.epoch;
-        if finished || (stale && movable && !is_served::<F, E>(env, key, flow)) {
+        // Where nobody answered, there is no connection to be kept: its SYN is as good as a new one.
+        let unanswered = parsed.is_syn() && flow.state & flow_state::REPLIED == 0;
+        if finished || (stale && movable && !is_served::<F, E>(env, key, flow, unanswered)) {
             env.remove_flow(table, key);
             env.remove_flow(table, partner_key);
             env.tell_flow(event_kind::END, key, flow);
@@ -149,9 +151,9 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
     Attended::Replay
 }
 
-/// Whether the flow's backend still serves what the client dialled.
+/// Whether the flow's backend still serves what the client dialled; if `new`, whether new connections may get it.
 #[inline(always)]
-fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>) -> bool {
+fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>, new: bool) -> bool {
     let Some(service) = env.lookup_frontend(&FrontendKey::dialled(key)).map(|frontend| frontend.service) else {
         return false;
     };
@@ -160,6 +162,7 @@ fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flo
             && backend.service == flow.service
             && backend.addr == flow.dst
             && backend.port == flow.dport
+            && (!new || backend.flags & (backend_flags::CLUSTER_SET | backend_flags::LOCAL_SET) != 0)
     })
 }
 
@@ -216,6 +219,10 @@ pub fn is_sendable<P: Packet, F: Family>(
     }
 }
 
+/// What stands for the size of the segments where each is as its sender made it (`GSO_BY_FRAGS`), as in aggregates of SCTP:
+/// the sender has cut them to its path MTU.
+const BY_FRAGMENTS: u32 = 0xffff;
+
 /// Whether the packet, or each that an aggregate is cut into, fits through the next hop's device (B09).
 #[inline(always)]
 pub fn fits<P: Packet, F: Family>(pkt: &mut P, flow: &Flow<F::Addr>, parsed: &Parsed<F::Addr>) -> bool {
@@ -226,6 +233,9 @@ pub fn fits<P: Packet, F: Family>(pkt: &mut P, flow: &Flow<F::Addr>, parsed: &Pa
     let payload = pkt.segment_payload();
     if payload == 0 {
         return false;
+    }
+    if payload == BY_FRAGMENTS {
+        return true;
     }
     // At most 14 + 60; the mask tells the verifier where `parsed` comes from a map.
     let l4 = parsed.l4 & 0x7f;

@@ -107,6 +107,9 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
         env.count(Reason::TtlExceeded);
         return Packed::PASS;
     }
+    if RARE && flow.flags & flow_flags::ENCAP != 0 {
+        return env.drop_counted(Reason::NotTunnelled);
+    }
     if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
         return to_stage::<PARTIAL>(Stage::TooBig);
     }

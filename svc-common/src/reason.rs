@@ -105,6 +105,9 @@ reasons! {
     /// Counted only: more connections were established on this CPU in this second than `max-new-flows` allows; the connection
     /// stays in the half-open table until one of its next packets.
     PromotionDeferred = 35, "promotion_deferred";
+    /// Dropped: a fragment, or a packet with IPv6 extension headers, of a connection with direct server return. The
+    /// backend's node would not find out whose it is.
+    NotTunnelled = 36, "not_tunnelled";
 }
 
 impl Reason {

@@ -1,8 +1,10 @@
 //! Endpoints come and go under load, and no request notices.
 
-use svc_tests::client::Transport;
+use std::io::{Read as _, Write as _};
+
+use svc_tests::client::{self, Transport};
 use svc_tests::load::{Kind, Load};
-use svc_tests::manifest::Service;
+use svc_tests::manifest::{Endpoint, Service};
 
 use crate::cluster::in_every_setting;
 
@@ -47,5 +49,43 @@ fn b77_no_request_fails_while_other_services_come_and_go() {
             }
         }
         load.stop().expect_all_good(50).unwrap();
+    });
+}
+
+#[test]
+fn b61_a_client_that_comes_again_from_its_port_leaves_a_backend_that_terminates_or_is_gone() {
+    in_every_setting("b61_a_client_that_comes_again_from_its_port_leaves_a_backend", |cluster| {
+        let mut service = cluster.serve(Service::new("web", 1).http().load_balancer());
+        let all = service.endpoints.clone();
+        // A pod of this node and one of the other.
+        for (first, second, from) in [(0, 2, 21_000), (2, 0, 22_000)] {
+            for terminates in [true, false] {
+                for (to, step) in
+                    service.cluster(80).into_iter().map(|to| (to, 0)).chain(service.lb(80).map(|to| (to, 2)))
+                {
+                    let client = if step == 0 { cluster.pod(1) } else { cluster.client() };
+                    let port = from + step + u16::from(terminates) + if to.is_ipv4() { 0 } else { 10 };
+                    let ask = || {
+                        let mut stream = client::connect_from(&client.ns, port, to).unwrap();
+                        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+                        let mut answer = String::new();
+                        // The server ends the connection first, so the port is free at once.
+                        stream.read_to_string(&mut answer).unwrap();
+                        answer
+                    };
+                    service.endpoints = vec![all[first].clone()];
+                    cluster.agent.apply(&[&service]).unwrap();
+                    assert!(ask().contains(&all[first].name), "{to}");
+                    service.endpoints = vec![all[second].clone()];
+                    if terminates {
+                        let leaving = Endpoint { ready: false, terminating: true, ..all[first].clone() };
+                        service.endpoints.push(leaving);
+                    }
+                    cluster.agent.apply(&[&service]).unwrap();
+                    let answer = ask();
+                    assert!(answer.contains(&all[second].name), "{to} from {port}: {answer}");
+                }
+            }
+        }
     });
 }

@@ -25,3 +25,4 @@ mod restart;
 mod socket;
 mod source_ranges;
 mod trace;
+mod vlan;

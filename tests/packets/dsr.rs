@@ -11,6 +11,7 @@ use svc_tests::{
     message::Message,
     oracle::{NODE, Oracle, POD_MAC, ROUTER_MAC, UPLINK, UPLINK_MAC, WORKLOAD, WORKLOAD_MAC, with_oracle},
     packet::{Frame, assert_frames_eq, inside},
+    pieces::pieces,
 };
 
 /// A family's addresses.
@@ -342,5 +343,29 @@ fn b38_an_error_about_an_answer_reaches_the_backend_by_way_of_the_balancing_node
             assert_eq!(run.outcome, Outcome::Send(uplink), "{hook:?}");
             assert_frames_eq(&run.bytes, &expected.clone().ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build());
         }
+    });
+}
+
+#[test]
+fn b28_pieces_and_options_of_a_connection_with_direct_server_return_end_here() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::UDP, world.vip, &[world.far], false);
+        let mut frames = pieces(&Frame::udp(world.client, world.vip).payload(&[7; 2000]).build(), 1000, 7);
+        if world.header == 40 {
+            let options = (60, vec![0, 1, 4, 0, 0, 0, 0]);
+            frames.push(Frame::udp(world.client, world.vip).extensions(&[options]).build());
+        }
+        for hook in [Hook::Ingress, Hook::Xdp] {
+            let known = oracle.memory.counters.get(&Reason::NotTunnelled).copied().unwrap_or_default();
+            for frame in &frames {
+                let run = oracle.run(hook, UPLINK, frame);
+                assert_eq!(run.outcome, Outcome::Drop(Reason::NotTunnelled), "{hook:?}");
+                assert_frames_eq(&run.bytes, frame);
+            }
+            assert_eq!(oracle.memory.counters[&Reason::NotTunnelled], known + frames.len() as u64);
+        }
+        // Whole datagrams of the same connection go on.
+        let run = oracle.run(Hook::Ingress, UPLINK, &Frame::udp(world.client, world.vip).build());
+        assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)));
     });
 }

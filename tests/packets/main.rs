@@ -18,6 +18,7 @@ mod race;
 mod random;
 mod ranges;
 mod reject;
+mod reuse;
 mod sctp;
 mod selection;
 mod snat;

@@ -153,3 +153,27 @@ fn b05_the_program_for_veth_leaves_partial_checksums_to_tc() {
         }
     });
 }
+
+#[test]
+fn b49_mapped_addresses_on_the_wire_match_no_service() {
+    with_oracle(|oracle| {
+        serve(oracle);
+        let mapped = |addr: &str| {
+            let addr = svc_tests::packet::addr(addr);
+            let std::net::IpAddr::V4(v4) = addr.ip() else { panic!("{addr}") };
+            std::net::SocketAddr::new(v4.to_ipv6_mapped().into(), addr.port()).to_string()
+        };
+        // Nobody may send such packets (RFC 4038 section 4.2); the stack has its own opinion of them.
+        for (src, dst) in [(mapped(CLIENT), mapped(VIP)), (CLIENT6.to_owned(), mapped(VIP))] {
+            for frame in [Frame::syn(&src, &dst), Frame::udp(&src, &dst)] {
+                passes(oracle, &frame.build(), None);
+            }
+        }
+        // One that claims to come from a mapped address is a client like any other, not that of IPv4.
+        let frame = Frame::syn(&mapped(CLIENT), VIP6);
+        let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
+        assert_eq!(run.outcome, Outcome::Deliver);
+        assert!(oracle.memory.v4.embryos.is_empty() && oracle.memory.v4.flows.is_empty());
+        assert_eq!(oracle.memory.v6.embryos.len(), 2);
+    });
+}

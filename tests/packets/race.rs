@@ -288,3 +288,64 @@ fn b24_first_packets_on_two_cpus_reach_one_backend_from_one_port() {
         race_first_packets::<[u8; 16]>(oracle, &V6_WORLD, remote, [spec::FLOWS_V6.name, spec::EMBRYOS_V6.name]);
     });
 }
+
+/// Many clients with one source port towards one backend at once: each gets a port that no other has.
+fn race_for_ports<A>(oracle: &mut Oracle, [vip, backend]: [&str; 2], clients: &[String], tables: [&'static str; 2])
+where
+    A: Copy + PartialEq + Default + std::fmt::Debug + 'static,
+    Tuple<A>: MapType + aya::Pod,
+    Flow<A>: MapType + aya::Pod,
+{
+    const PATIENCE: Duration = Duration::from_secs(4);
+    let ifindex = oracle.ifindex(UPLINK);
+    oracle.serve(300, proto::UDP, &[vip], &[backend]);
+    let frames: Vec<_> = clients.iter().map(|client| Frame::udp(client, vip).build()).collect();
+    let start = Instant::now();
+    let (mut rounds, mut moved) = (0, 0);
+    while rounds < 200 && start.elapsed() < PATIENCE {
+        rounds += 1;
+        let kernel = oracle.kernel();
+        let at = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        // The first of each pair on one CPU, the second on the other.
+        let sender = |cpu: usize| {
+            pin_to(cpu);
+            for (n, frame) in frames.iter().skip(cpu).step_by(2).enumerate() {
+                at[cpu].store(n, Ordering::SeqCst);
+                let patience = Instant::now() + Duration::from_micros(200);
+                while at[1 - cpu].load(Ordering::SeqCst) < n && Instant::now() < patience {
+                    std::hint::spin_loop();
+                }
+                run(kernel, program::TC_INGRESS, ifindex, frame);
+            }
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| sender(0));
+            sender(1);
+            other.join().unwrap();
+        });
+        // Whole connections with different keys on both sides: no two answers can be taken for each other.
+        assert_eq!(assert_whole::<A>(kernel, tables), 2 * clients.len(), "round {rounds}");
+        let forward = dump::<A>(kernel, tables[1]).into_iter().filter(|(key, _)| key.sport.to_host() == 2_000);
+        let mut ports: Vec<_> = forward.map(|(_, flow)| flow.sport.to_host()).collect();
+        assert_eq!(ports.len(), clients.len());
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), clients.len(), "round {rounds}: two clients share a port");
+        moved += ports.iter().filter(|port| **port != 2_000).count();
+        oracle.forget_embryos().unwrap();
+    }
+    println!("{rounds} rounds of {} clients, {moved} ports moved", clients.len());
+    assert_eq!(moved, rounds * (clients.len() - 1), "one client keeps its port");
+}
+
+#[test]
+fn b29_clients_with_one_port_on_two_cpus_get_ports_of_their_own() {
+    with_oracle(|oracle| {
+        let clients: Vec<_> = (1..=24).map(|n| format!("198.51.100.{n}:2000")).collect();
+        let world = ["192.0.2.10:30080", "10.244.2.5:8080"];
+        race_for_ports::<[u8; 4]>(oracle, world, &clients, [spec::FLOWS_V4.name, spec::EMBRYOS_V4.name]);
+        let clients: Vec<_> = (1..=24).map(|n| format!("[2001:db8:7::{n}]:2000")).collect();
+        let world = ["[2001:db8::10]:30080", "[fd00:244:2::5]:8080"];
+        race_for_ports::<[u8; 16]>(oracle, world, &clients, [spec::FLOWS_V6.name, spec::EMBRYOS_V6.name]);
+    });
+}

@@ -1,7 +1,14 @@
 //! SCTP: ports, checksum, the states of an association.
 
-use svc_common::{maps::flow_state, net::proto, outcome::Outcome, packet::Hook, reason::Reason};
+use svc_common::{
+    maps::{Selection, flow_state},
+    net::proto,
+    outcome::Outcome,
+    packet::Hook,
+    reason::Reason,
+};
 use svc_tests::{
+    message::Message,
     oracle::{Oracle, ROUTER_MAC, UPLINK, UPLINK_MAC, with_oracle},
     packet::{Frame, assert_frames_eq},
     pieces::pieces,
@@ -11,6 +18,12 @@ use svc_tests::{
 const WORLDS: [(&str, &str, &str); 2] = [
     ("10.96.0.10:80", "10.244.1.5:8080", "198.51.100.7:40000"),
     ("[fd00:96::10]:80", "[fd00:244:1::5]:8080", "[2001:db8:7::7]:40000"),
+];
+
+/// A port of the node, its own address with the client's port, a pod elsewhere, client.
+const REMOTE: [[&str; 4]; 2] = [
+    ["192.0.2.10:30080", "192.0.2.10:20000", "10.244.2.5:8080", "198.51.100.7:20000"],
+    ["[2001:db8::10]:30080", "[2001:db8::10]:20000", "[fd00:244:2::5]:8080", "[2001:db8:7::7]:20000"],
 ];
 
 const DATA: u8 = 0;
@@ -225,5 +238,70 @@ fn b06_cut_short_it_passes() {
             }
         }
         assert_eq!(oracle.memory.counters[&Reason::Malformed], 24);
+    });
+}
+
+#[test]
+fn b09_an_aggregate_whose_pieces_are_as_their_sender_made_them_fits() {
+    // What the kernel says of the size of the pieces then (GSO_BY_FRAGS).
+    const BY_FRAGMENTS: u32 = 0xffff;
+    with_oracle(|oracle| {
+        let uplink = oracle.ifindex(UPLINK);
+        for (id, [port, source, far, client]) in (100..).step_by(100).zip(REMOTE) {
+            oracle.serve(id, proto::SCTP, &[port], &[far]);
+            oracle.run(Hook::Ingress, UPLINK, &Frame::sctp(client, port, INIT).build());
+            let data = Frame::sctp(client, port, DATA).payload(&[7; 3000]);
+            let run = oracle.run_aggregate(Hook::Ingress, UPLINK, &data.build(), BY_FRAGMENTS);
+            assert_eq!(run.outcome, Outcome::Send(uplink), "{client}");
+            let expected = data.from(source).to(far).macs(UPLINK_MAC, ROUTER_MAC).ttl(63);
+            assert_frames_eq(&run.bytes, &expected.build());
+        }
+        assert_eq!(oracle.memory.counters.get(&Reason::TooBig), None);
+    });
+}
+
+#[test]
+fn b41_the_sender_of_a_long_packet_is_told() {
+    with_oracle(|oracle| {
+        let uplink = oracle.ifindex(UPLINK);
+        for (id, [port, source, far, client]) in (100..).step_by(100).zip(REMOTE) {
+            oracle.serve(id, proto::SCTP, &[port], &[far]);
+            let ip = |addr: &str| svc_tests::packet::addr(addr).ip().to_string();
+            let (error, quoted) = if id == 100 { ((3, 4), 544) } else { ((2, 0), 1216) };
+            let told = |frame: &[u8], from: &str, to: &str| {
+                let error = Message::error(&ip(from), &ip(to), error, frame, quoted).rest([0, 0, 0x05, 0xdc]);
+                error.plain().macs([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]).build()
+            };
+            oracle.run(Hook::Ingress, UPLINK, &Frame::sctp(client, port, INIT).build());
+            for (from, to) in [(client, port), (far, source)] {
+                let data = Frame::sctp(from, to, DATA).payload(&[7; 1600]).build();
+                let run = oracle.run(Hook::Ingress, UPLINK, &data);
+                assert_eq!(run.outcome, Outcome::Send(uplink), "{from}");
+                assert_frames_eq(&run.bytes, &told(&data, to, from));
+            }
+        }
+    });
+}
+
+#[test]
+fn b64_a_packet_to_nobody_is_answered_by_port_unreachable() {
+    with_oracle(|oracle| {
+        for (id, (vip, _, client)) in (100..).step_by(100).zip(WORLDS) {
+            oracle.set_empty_selection(id, Selection::REJECT);
+            oracle.set_frontend(vip, proto::SCTP, id, id, id);
+            let ip = |addr: &str| svc_tests::packet::addr(addr).ip().to_string();
+            for kind in [INIT, DATA, SHUTDOWN] {
+                let packet = Frame::sctp(client, vip, kind).payload(&[7; 60]).build();
+                let run = oracle.run(Hook::Ingress, UPLINK, &packet);
+                assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)));
+                let unreachable = if id == 100 { (3, 3) } else { (1, 4) };
+                let expected = Message::error(&ip(vip), &ip(client), unreachable, &packet, 1500);
+                let expected = expected.plain().macs([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]);
+                assert_frames_eq(&run.bytes, &expected.build());
+            }
+            // Nobody is told that an association is over which is.
+            let abort = Frame::sctp(client, vip, ABORT).build();
+            assert_eq!(oracle.run(Hook::Ingress, UPLINK, &abort).outcome, Outcome::Drop(Reason::Unanswered));
+        }
     });
 }

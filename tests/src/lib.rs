@@ -34,6 +34,7 @@ pub mod pieces;
 pub mod scratch;
 pub mod server;
 pub mod topology;
+pub mod wire;
 
 #[cfg(test)]
 mod docs;

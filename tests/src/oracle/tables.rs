@@ -193,9 +193,11 @@ impl Oracle {
         }
     }
 
-    /// Writes a backend.
+    /// Writes a backend that new connections may get.
     pub fn set_backend(&mut self, id: u32, service: u32, addr: &str) {
-        let flags = backend_flags::PRESENT | backend_flags::READY | backend_flags::SERVING | backend_flags::IN_CLUSTER;
+        let sets = backend_flags::CLUSTER_SET | backend_flags::LOCAL_SET;
+        let ready = backend_flags::PRESENT | backend_flags::READY | backend_flags::SERVING;
+        let flags = ready | backend_flags::IN_CLUSTER | sets;
         match addr.parse().expect("an address and port") {
             SocketAddr::V4(addr) => {
                 let port = Be16::from_host(addr.port());
