@@ -1,12 +1,12 @@
 //! Why a packet was dropped or deliberately passed: one value, one counter, one row in `docs/operations.md`.
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $index:literal, $code:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $index:literal, $code:literal;)*) => {
         /// Why a packet was dropped or passed. The number is the index of its counter: append, never renumber.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
-            $($(#[$doc])* $name = $index,)*
+            $($(#[doc = $doc])* $name = $index,)*
         }
 
         impl Reason {
@@ -17,6 +17,13 @@ macro_rules! reasons {
             pub const fn code(self) -> &'static str {
                 match self {
                     $(Self::$name => $code,)*
+                }
+            }
+
+            /// What happened, for people.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),*),)*
                 }
             }
         }

@@ -34,6 +34,10 @@ pub enum Command {
     Apply(Apply),
     /// Delete objects of the agent's own; for root
     Delete(Delete),
+    /// Show all that is known of a Service: definition, endpoints, traffic, problems
+    Describe(Describe),
+    /// Print the environment variables that containers of a namespace get for its Services
+    Env(Env),
     /// Make a Service over endpoints, over Pods, or over a name elsewhere; for root
     Expose(Expose),
     /// Ask the loaded programs what they would do with a packet, step by step; for root
@@ -110,6 +114,27 @@ pub struct Delete {
     /// Change nothing, and show what would be deleted
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What to describe.
+#[derive(Clone, Debug, Group)]
+pub struct Describe {
+    /// service NAME, or service/NAME
+    #[arg(value_name = "KIND NAME", required = true, num_args = 1..=2)]
+    pub what: Vec<String>,
+    /// Namespace of the Service
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+/// Whose variables to print.
+#[derive(Clone, Debug, Group)]
+pub struct Env {
+    /// Only those of this Service
+    pub service: Option<String>,
+    /// Namespace of the containers
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
 }
 
 /// What to expose.
@@ -236,6 +261,9 @@ pub struct Get {
     /// Show at most so many
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Show counters that are zero, too
+    #[arg(long)]
+    pub all: bool,
     /// How to show it.
     #[command(flatten)]
     pub output: Output,
@@ -338,9 +366,12 @@ pub enum Resource {
     /// What this node made of Services: addresses, endpoints, traffic; or: frontend, fe
     #[value(aliases = ["frontend", "fe"])]
     Frontends,
-    /// Endpoints of Services, one by one; or: endpoint, ep
+    /// Who serves each Service; or: endpoint, ep. With -o yaml, json or name: Endpoints objects as they are defined
     #[value(aliases = ["endpoint", "ep"])]
     Endpoints,
+    /// Endpoints of Services as resolved on this node, one by one; or: target, tg
+    #[value(aliases = ["target", "tg"])]
+    Targets,
     /// Backends as they lie in the maps; or: backend, be
     #[value(aliases = ["backend", "be"])]
     Backends,
@@ -350,6 +381,9 @@ pub enum Resource {
     /// Network devices and what is attached to them; or: device, dev
     #[value(aliases = ["device", "dev"])]
     Devices,
+    /// What happened to packets, by reason; or: counter
+    #[value(aliases = ["counter"])]
+    Counters,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::CliError;
 use super::args::{Args, Flows, Format, Get, Resource};
+use super::counters;
 use super::human::harmless;
 use super::objects;
 use super::printer::{Printer, Show};
@@ -21,22 +22,33 @@ pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn 
         let text = "--client, --vip, --backend and --protocol are for `svcctl get flows` only\n";
         return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
     }
+    if get.all && get.resource != Resource::Counters {
+        return Err(Args::command()
+            .error(ErrorKind::ArgumentConflict, "--all is for `svcctl get counters` only\n")
+            .into());
+    }
     let kind = get.resource.kind();
     if kind.is_none() && (get.watch || get.selector.is_some() || get.output.output == Format::Name) {
         let text = "--watch, --selector and -o name are for objects only: services, endpointslices, pods, nodes\n";
         return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
     }
     if let Some(kind) = kind {
-        let count = objects::run(client, get, kind, out).await?;
+        let count = match (kind, get.output.output) {
+            (ObjectKind::Endpoints, Format::Table | Format::Wide) if !get.watch => {
+                objects::endpoints(client, get, out).await?
+            }
+            _ => objects::run(client, get, kind, out).await?,
+        };
         return if count > 0 || get.limit == Some(0) { Ok(()) } else { no_objects(get, kind, err) };
     }
     let count = match get.resource {
         Resource::Frontends => frontends(client, get, out, err).await?,
-        Resource::Endpoints => print(get, &list::<ServiceEndpoints>(client, "/v1/endpoints", get).await?, out)?,
+        Resource::Targets => print(get, &list::<ServiceEndpoints>(client, "/v1/endpoints", get).await?, out)?,
         Resource::Backends => print(get, &list::<Backend>(client, "/v1/backends", get).await?, out)?,
         Resource::Flows => flows(client, get, out).await?,
         Resource::Devices => devices(client, get, out).await?,
-        Resource::Services | Resource::EndpointSlices | Resource::Pods | Resource::Nodes => 0,
+        Resource::Counters => counters::run(client, get, out).await?,
+        Resource::Services | Resource::EndpointSlices | Resource::Endpoints | Resource::Pods | Resource::Nodes => 0,
     };
     if count > 0 || get.limit == Some(0) {
         return Ok(());
@@ -145,7 +157,8 @@ impl Resource {
             Self::EndpointSlices => Some(ObjectKind::EndpointSlice),
             Self::Pods => Some(ObjectKind::Pod),
             Self::Nodes => Some(ObjectKind::Node),
-            Self::Frontends | Self::Endpoints | Self::Backends | Self::Flows | Self::Devices => None,
+            Self::Endpoints => Some(ObjectKind::Endpoints),
+            Self::Frontends | Self::Targets | Self::Backends | Self::Flows | Self::Devices | Self::Counters => None,
         }
     }
 }
@@ -157,12 +170,14 @@ fn in_namespace(get: &Get) -> String {
 fn noun(resource: Resource) -> &'static str {
     match resource {
         Resource::Devices => "device",
+        Resource::Counters => "counter",
         Resource::Services
         | Resource::EndpointSlices
         | Resource::Pods
         | Resource::Nodes
         | Resource::Frontends
         | Resource::Endpoints
+        | Resource::Targets
         | Resource::Backends
         | Resource::Flows => "Service",
     }
@@ -176,6 +191,8 @@ fn plural(resource: Resource) -> &'static str {
         Resource::Nodes => "Nodes",
         Resource::Frontends => "Services",
         Resource::Endpoints => "endpoints",
+        Resource::Targets => "endpoints",
+        Resource::Counters => "counters",
         Resource::Backends => "backends",
         Resource::Flows => "flows",
         Resource::Devices => "devices",

@@ -4,8 +4,11 @@ mod age;
 mod args;
 mod backends;
 mod change;
+mod counters;
+mod describe;
 mod devices;
 mod endpoints;
+mod env;
 mod events;
 mod expose;
 mod flows;
@@ -99,6 +102,8 @@ fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), C
         Command::Apply(apply) => runtime.block_on(change::apply(&client, &apply, out, err)),
         Command::Delete(delete) => runtime.block_on(change::delete(&client, &delete, out, err)),
         Command::Expose(expose) => runtime.block_on(expose::run(&client, &expose, out, err)),
+        Command::Describe(describe) => runtime.block_on(describe::run(&client, &describe, out)),
+        Command::Env(env) => runtime.block_on(env::run(&client, &env, out)),
         Command::Simulate(simulate) => simulate::run(&simulate, out, err),
         Command::Events(events) => runtime.block_on(events::run(&client, &events, out)),
         Command::Trace(trace) => runtime.block_on(trace::run(&client, &trace, out)),

@@ -71,7 +71,7 @@ TCP     192.0.2.3:40002   10.96.0.1:80   10.0.1.1:8080   198.51.100.1:1024   Est
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_other_lists_have_a_row_per_element() {
     with(FakeView::default(), |path| {
-        let (_, out, _) = svcctl(&path, "get ep");
+        let (_, out, _) = svcctl(&path, "get targets");
         let wanted = "NAMESPACE     SERVICE   PORT     ENDPOINT        READY    NODE     TARGET\n\
                       default       web       80/TCP   10.0.1.1:8080   true     node-a   web-1\n\
                       default       web       80/TCP   10.0.2.1:8080   false    node-b   web-2\n\
@@ -82,6 +82,11 @@ async fn the_other_lists_have_a_row_per_element() {
                       default     web       80/TCP   1    10.0.1.1:8080   Ready      100.0%\n\
                       <none>      <none>    <none>   2    10.0.2.1:8080   Draining   0.0%\n";
         assert_eq!(out, wanted);
+        let (_, out, _) = svcctl(&path, "get counters");
+        let wanted = "COUNTER       PACKETS   MEANING\n\
+                      no_endpoint   5         Refused: the service has no endpoint anywhere\n";
+        assert_eq!(out, wanted);
+        assert_eq!(svcctl(&path, "get counters --all").1.lines().count(), 1 + svc_common::reason::Reason::ALL.len());
         let (_, out, _) = svcctl(&path, "get devices");
         let wanted = "NAME    CLASS      XDP      TC    MTU    ADDRESSES      XDP-REASON\n\
                       eth0    uplink     native   tcx   1500   198.51.100.1   <none>\n\
@@ -95,7 +100,7 @@ async fn the_other_lists_have_a_row_per_element() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_and_yaml_give_back_what_the_agent_said() {
     with(FakeView::default(), |path| {
-        for list in ["frontends", "endpoints", "backends", "devices"] {
+        for list in ["frontends", "targets", "backends", "devices"] {
             let (_, json, _) = svcctl(&path, &format!("get {list} -o json"));
             let json: serde_json::Value = serde_json::from_str(&json).unwrap();
             assert_eq!(json["items"].as_array().unwrap().len(), 2, "{json}");
@@ -145,7 +150,7 @@ async fn the_status_shows_what_is_wrong() {
 async fn what_is_missing_is_told_and_only_a_missing_name_is_a_failure() {
     with(FakeView::default(), |path| {
         assert_eq!(svcctl(&path, "get fe nothing"), (1, String::new(), "error: Service `nothing` not found\n".into()));
-        let (code, _, err) = svcctl(&path, "get ep web -n other");
+        let (code, _, err) = svcctl(&path, "get tg web -n other");
         assert_eq!((code, err.as_str()), (1, "error: Service `web` not found in the namespace `other`\n"));
         assert_eq!(svcctl(&path, "get dev eth9"), (1, String::new(), "error: device `eth9` not found\n".into()));
         assert_eq!(svcctl(&path, "get flows"), (0, String::new(), "No flows found.\n".into()));
@@ -180,8 +185,13 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
     };
     check(
         "get jobs",
-        &["'jobs'", "services, endpointslices, pods, nodes, frontends, endpoints, backends, flows, devices"],
+        &[
+            "'jobs'",
+            "services, endpointslices, pods, nodes, frontends, endpoints, targets, backends, flows, devices, counters",
+        ],
     );
+    check("get svc --all", &["for `svcctl get counters` only"]);
+    check("describe service", &["svcctl describe service web"]);
     check("get flows -w", &["for objects only"]);
     check("get backends -o name", &["for objects only"]);
     check("status -o name", &["of objects only"]);

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::api::{ChangedObject, Changes, ObjectAction, ObjectEvent, ObjectEventType, ObjectList, ObjectQuery};
-use crate::model::Service;
-use crate::model::{ObjectKey, ObjectKind};
+use super::made::{made, object};
+use crate::model::{EndpointSlice, ObjectKey, ObjectKind, Service, ServiceName};
 use crate::sources::applied::{Action, Applied, Options, Outcome, Refusal, with_allocated};
 use crate::sources::{Keeper, Raw, Snapshot};
 
@@ -58,14 +59,14 @@ impl Catalog {
         let kind = kind(query)?;
         let seen = self.snapshots.borrow().clone();
         let (mut items, mut origins) = (Vec::new(), Vec::new());
-        for (key, raw) in wanted(&seen, kind, query) {
+        for (key, known) in wanted(&seen, kind, query) {
             if items.len() >= query.limit.unwrap_or(usize::MAX) {
                 break;
             }
-            let value = shown(key, raw, &seen);
+            let value = shown(&key, known, &seen);
             if query.labels.as_ref().is_none_or(|labels| labels.matches(&value)) {
                 items.push(value);
-                origins.push(raw.origin.to_string());
+                origins.push(known.origin().to_owned());
             }
         }
         Ok(ObjectList { api_version: "v1".into(), kind: "List".into(), items, origins })
@@ -137,8 +138,32 @@ pub fn changes(outcomes: Vec<Outcome>, dry_run: bool) -> Changes {
     Changes { dry_run, items: items.collect() }
 }
 
-/// What tells one version of an object, with what was allocated for it, from another.
-type Version = (Arc<str>, Option<Arc<Service>>);
+/// What is known of an object.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    /// As a source gave it.
+    Given(&'a Raw),
+    /// As the agent made it.
+    Made(&'a Arc<EndpointSlice>),
+}
+
+impl<'a> Known<'a> {
+    fn origin(self) -> &'a str {
+        match self {
+            Self::Given(raw) => &raw.origin,
+            Self::Made(slice) => &slice.origin,
+        }
+    }
+}
+
+/// What tells one version of an object from another.
+#[derive(Clone, Debug)]
+enum Version {
+    /// The text, and what was allocated for it.
+    Given(Arc<str>, Option<Arc<Service>>),
+    /// What was made.
+    Made(Arc<EndpointSlice>),
+}
 
 /// Tells what changes, from the beginning on.
 #[derive(Debug)]
@@ -167,21 +192,21 @@ impl Follower {
     fn events(&mut self, seen: &Snapshot) -> Vec<ObjectEvent> {
         let mut before = std::mem::take(&mut self.told);
         let mut events = Vec::new();
-        for (key, raw) in wanted(seen, self.kind, &self.query) {
-            let version = version(key, raw, seen);
-            let old = before.remove(key);
+        for (key, known) in wanted(seen, self.kind, &self.query) {
+            let version = version(&key, known, seen);
+            let old = before.remove(&key);
             if let Some(old) = old.as_ref().filter(|(old, _)| same(old, &version)) {
-                self.told.insert(key.clone(), old.clone());
+                self.told.insert(key, old.clone());
                 continue;
             }
-            let value = shown(key, raw, seen);
+            let value = shown(&key, known, seen);
             if self.query.labels.as_ref().is_some_and(|labels| !labels.matches(&value)) {
                 // It may have been one of those before.
-                before.extend(old.map(|old| (key.clone(), old)));
+                before.extend(old.map(|old| (key, old)));
                 continue;
             }
             let text: Arc<str> = value.to_string().into();
-            self.told.insert(key.clone(), (version, text.clone()));
+            self.told.insert(key, (version, text.clone()));
             match old {
                 Some((_, old)) if old == text => {}
                 Some(_) => events.push(ObjectEvent { event: ObjectEventType::Modified, object: value }),
@@ -204,31 +229,56 @@ fn wanted<'a>(
     seen: &'a Snapshot,
     kind: Option<ObjectKind>,
     query: &'a ObjectQuery,
-) -> impl Iterator<Item = (&'a ObjectKey, &'a Raw)> {
-    seen.objects.raw.iter().filter(move |(key, _)| {
+) -> impl Iterator<Item = (ObjectKey, Known<'a>)> {
+    let is_wanted = move |key: &ObjectKey| {
         kind.is_none_or(|wanted| wanted == key.kind)
             && query.namespace.as_ref().is_none_or(|wanted| *wanted == key.namespace || !key.kind.is_namespaced())
             && query.name.as_ref().is_none_or(|wanted| *wanted == key.name)
-    })
-}
-
-fn version(key: &ObjectKey, raw: &Raw, seen: &Snapshot) -> Version {
-    let name = crate::model::ServiceName::new(&*key.namespace, &*key.name);
-    let service = if key.kind == ObjectKind::Service { seen.objects.services.get(&name).cloned() } else { None };
-    (raw.json().clone(), service)
-}
-
-fn same((old_text, old): &Version, (text, service): &Version) -> bool {
-    let same_service = match (old, service) {
-        (Some(old), Some(service)) => Arc::ptr_eq(old, service),
-        (None, None) => true,
-        _ => false,
     };
-    Arc::ptr_eq(old_text, text) && same_service
+    let given = seen.objects.raw.iter().filter(move |(key, _)| is_wanted(key));
+    let given = given.map(|(key, raw)| (key.clone(), Known::Given(raw)));
+    let slices = kind.is_none_or(|kind| kind == ObjectKind::EndpointSlice).then(|| made(seen));
+    let made = slices.into_iter().flatten().filter(move |(key, _)| is_wanted(key));
+    given.chain(made.map(|(key, slice)| (key, Known::Made(slice))))
+}
+
+fn version(key: &ObjectKey, known: Known<'_>, seen: &Snapshot) -> Version {
+    match known {
+        Known::Given(raw) => {
+            let name = ServiceName::new(&*key.namespace, &*key.name);
+            let is_service = key.kind == ObjectKind::Service;
+            let service = seen.objects.services.get(&name).filter(|_| is_service).cloned();
+            Version::Given(raw.json().clone(), service)
+        }
+        Known::Made(slice) => Version::Made(slice.clone()),
+    }
+}
+
+fn same(old: &Version, new: &Version) -> bool {
+    match (old, new) {
+        (Version::Given(old_text, old), Version::Given(text, service)) => {
+            let same_service = match (old, service) {
+                (Some(old), Some(service)) => Arc::ptr_eq(old, service),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            Arc::ptr_eq(old_text, text) && same_service
+        }
+        (Version::Made(old), Version::Made(slice)) => Arc::ptr_eq(old, slice),
+        (Version::Given(..), Version::Made(_)) | (Version::Made(_), Version::Given(..)) => false,
+    }
 }
 
 /// An object as clients see it: with its namespace, with the time when it was seen first, and with what was allocated.
-fn shown(key: &ObjectKey, raw: &Raw, seen: &Snapshot) -> Value {
+fn shown(key: &ObjectKey, known: Known<'_>, seen: &Snapshot) -> Value {
+    let raw = match known {
+        Known::Given(raw) => raw,
+        Known::Made(slice) => {
+            let ServiceName { namespace, name } = slice.service.clone();
+            let service = ObjectKey { kind: ObjectKind::Service, namespace, name };
+            return object(slice, seen.objects.raw.get(&service).map(to_the_second));
+        }
+    };
     let mut value = raw.value();
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         if !key.namespace.is_empty() {
@@ -236,13 +286,12 @@ fn shown(key: &ObjectKey, raw: &Raw, seen: &Snapshot) -> Value {
         }
         let time = metadata.entry("creationTimestamp").or_insert(Value::Null);
         if time.is_null() {
-            *time = to_the_second(raw).into();
+            *time = to_the_second(raw).to_string().into();
         }
     }
     with_allocated(value, key, seen)
 }
 
-fn to_the_second(raw: &Raw) -> String {
-    let seen = k8s_openapi::jiff::Timestamp::from_second(raw.seen.as_second());
-    seen.unwrap_or(raw.seen).to_string()
+fn to_the_second(raw: &Raw) -> Timestamp {
+    Timestamp::from_second(raw.seen.as_second()).unwrap_or(raw.seen)
 }

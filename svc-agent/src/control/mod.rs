@@ -12,6 +12,7 @@ pub mod api;
 pub mod catalog;
 mod lists;
 mod lock;
+mod made;
 mod named;
 mod objects;
 #[cfg(test)]

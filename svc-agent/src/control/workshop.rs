@@ -1,4 +1,4 @@
-//! Sources that work, for tests: manifests, applied objects, and somebody who looks at both.
+//! Sources that work, for tests: manifests, applied objects, controllers, and somebody who looks at them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::{Catalog, Changer};
-use crate::model::{Rules, Service};
+use crate::controllers::{LocalControllers, Settings};
+use crate::model::Rules;
+use crate::sources::LocalSources;
 use crate::sources::applied::Applied;
-use crate::sources::{LocalSources, Snapshot};
 
 /// A state directory and a manifests directory that are followed until this is dropped.
 pub struct Workshop {
@@ -29,12 +30,16 @@ impl Workshop {
         std::fs::create_dir(home.path().join("manifests")).unwrap();
         let applied = Arc::new(Applied::open(&home.path().join("state"), Rules::default()).unwrap());
         let mut sources = LocalSources::new(&home.path().join("manifests"), applied.objects(), &Rules::default());
-        let (sender, snapshots) = watch::channel(Arc::new(allocated(sources.load())));
+        let range = ["10.96.0.0/16".parse().unwrap()];
+        let mut controllers =
+            LocalControllers::open(Settings::new(&range, 30_000..=32_767, Vec::new()), &home.path().join("state"));
+        let mut load = move || Arc::new(controllers.complete(sources.load()));
+        let (sender, snapshots) = watch::channel(load());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let follower = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                sender.send_replace(Arc::new(allocated(sources.load())));
+                sender.send_replace(load());
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
@@ -57,15 +62,4 @@ impl Drop for Workshop {
         self.stop.store(true, Ordering::Relaxed);
         drop(self.follower.take().map(JoinHandle::join));
     }
-}
-
-/// A controller of one idea: the Service `alloc` gets an address.
-fn allocated(mut snapshot: Snapshot) -> Snapshot {
-    for service in snapshot.objects.services.values_mut() {
-        if service.name.name == "alloc" && service.cluster_ips.is_empty() {
-            let found = Service { cluster_ips: vec!["10.96.0.77".parse().unwrap()], ..(**service).clone() };
-            *service = Arc::new(found);
-        }
-    }
-    snapshot
 }

@@ -1,5 +1,6 @@
 //! `svcctl get` of the objects of the sources, as `kubectl get` shows them.
 
+mod endpoints;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-pub use rows::text;
+pub use endpoints::{endpoints, serving};
+pub use rows::{external_ip, list, or, pairs, text};
 
 use super::CliError;
 use super::args::{Format, Get};
@@ -94,7 +96,7 @@ async fn watch(
 }
 
 /// What to ask the agent for. `NAMESPACE/NAME` names both.
-fn query(get: &Get, kind: ObjectKind) -> ObjectQuery {
+pub fn query(get: &Get, kind: ObjectKind) -> ObjectQuery {
     let (namespace, name) = match get.name.as_deref().map(|name| name.split_once('/').ok_or(name)) {
         Some(Ok((namespace, name))) => (Some(namespace.to_owned()), Some(name.to_owned())),
         Some(Err(name)) => (namespace(get), Some(name.to_owned())),

@@ -82,7 +82,8 @@ fn service(object: &Value, wide: bool) -> Vec<String> {
     ]
 }
 
-fn external_ip(object: &Value, service_type: &str, wide: bool) -> String {
+/// Addresses outside: those of the load balancer before those of the Service itself; its alias for an ExternalName.
+pub fn external_ip(object: &Value, service_type: &str, wide: bool) -> String {
     let externals = list(object, "/spec/externalIPs").filter_map(Value::as_str).map(str::to_owned);
     match service_type {
         "ExternalName" => text(object, "/spec/externalName").to_owned(),
@@ -120,7 +121,7 @@ fn slice(object: &Value) -> Vec<String> {
 }
 
 /// The ready addresses of an Endpoints object, with each of their ports.
-fn subsets(object: &Value) -> Vec<String> {
+pub fn subsets(object: &Value) -> Vec<String> {
     let mut all = Vec::new();
     for subset in list(object, "/subsets") {
         let ports: Vec<u64> = list(subset, "/ports").filter_map(|port| port.get("port")?.as_u64()).collect();
@@ -184,7 +185,7 @@ pub fn few(all: Vec<String>) -> String {
 }
 
 /// `a=b,c=d`
-fn pairs(object: &Value, pointer: &str) -> String {
+pub fn pairs(object: &Value, pointer: &str) -> String {
     let map = object.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
     map.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
 }
@@ -199,6 +200,7 @@ pub fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Va
     object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
+/// The first one that says something.
+pub fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
     if text.is_empty() { other } else { text }
 }

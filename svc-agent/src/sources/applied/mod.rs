@@ -22,7 +22,7 @@ use self::change::{Server, update};
 use self::commit::FileChange;
 pub use self::request::Options;
 use super::{Keeper, Snapshot};
-use crate::model::{ObjectKey, ObjectKind, Rules};
+use crate::model::{ObjectKey, ObjectKind, Rules, SliceOrigin};
 
 /// Endpoints that `svcctl expose` makes carry this value of [`MANAGED_BY`]; they go with their Service.
 pub const MANAGER: &str = "svcctl";
@@ -166,7 +166,7 @@ impl Applied {
 
 /// Says who else keeps an object.
 fn kept_elsewhere(key: &ObjectKey, seen: &Snapshot) -> Option<String> {
-    let raw = seen.objects.raw.get(key)?;
+    let Some(raw) = seen.objects.raw.get(key) else { return made_by_agent(key, seen) };
     match raw.keeper {
         Keeper::Applied => None,
         Keeper::Manifests => {
@@ -174,6 +174,17 @@ fn kept_elsewhere(key: &ObjectKey, seen: &Snapshot) -> Option<String> {
         }
         Keeper::ApiServer => Some(format!("{key} is kept by the API server; change it there")),
     }
+}
+
+/// Says of which Service's Pods the agent makes an EndpointSlice.
+fn made_by_agent(key: &ObjectKey, seen: &Snapshot) -> Option<String> {
+    if key.kind != ObjectKind::EndpointSlice {
+        return None;
+    }
+    let mut slices = seen.objects.slices.values().flatten().filter(|slice| slice.source == SliceOrigin::Slice);
+    let slice = slices.find(|slice| slice.name == key.name && slice.service.namespace == key.namespace)?;
+    let text = "is made by the agent of the Pods that this Service selects; change those";
+    Some(format!("{key}: found the name of one that {text}: Service `{}`", slice.service))
 }
 
 /// The endpoints that were made for a Service and have no other purpose.
