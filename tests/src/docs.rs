@@ -9,7 +9,7 @@ use svc_agent::config::{Config, keys};
 use svc_common::maps::spec;
 use svc_common::reason::Reason;
 
-const CRATES: [&str; 5] = ["svc-common", "svc-ebpf", "svc-agent", "tests", "xtask"];
+const CRATES: [&str; 6] = ["svc-common", "svc-ebpf", "svc-agent", "svc-dns", "tests", "xtask"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

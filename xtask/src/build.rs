@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     let object = kernel_programs(&toolchain)?;
     let binaries = host_binaries(&toolchain, &object, args.release)?;
     println!("kernel programs: {}", object.display());
-    println!("svc-agent, svcctl: {}", binaries.display());
+    println!("svc-agent, svcctl, svc-dns: {}", binaries.display());
     Ok(())
 }
 
@@ -67,7 +67,7 @@ pub fn lint_of_kernel_programs(toolchain: &Toolchain) -> Command {
 /// If they do not compile.
 pub fn host_binaries(toolchain: &Toolchain, object: &Path, release: bool) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo("build");
-    cargo.args(["--quiet", "--package", "svc-agent", "--package", "svc-tests", "--bins"]);
+    cargo.args(["--quiet", "--package", "svc-agent", "--package", "svc-dns", "--package", "svc-tests", "--bins"]);
     if release {
         cargo.arg("--release");
     }
