@@ -75,14 +75,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     bpf::lift_memory_lock();
     let shutdown = shutdown()?;
     let pins = Arc::new(PinDir::open(&config.pin_dir)?);
-    let applied = Arc::new(Applied::open(&config.state_dir, rules(&config))?);
+    // An API server keeps all that is to be kept.
+    let applied = match &config.kubernetes {
+        Some(_) => None,
+        None => Some(Arc::new(Applied::open(&config.state_dir, rules(&config))?)),
+    };
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
     let (programs, maps) =
         Programs::load(&pins, object, Sizes { max_flows: config.max_flows }, config.socket_lb != SocketLb::Off)?;
-    let (source, api) = Source::open(&config, &rules(&config), &applied).await?;
-    let changer = match &api {
-        Some(_) => Changer::Elsewhere("this agent follows an API server: change objects there, with kubectl".into()),
-        None => Changer::Applied(applied),
+    let (source, api) = Source::open(&config, &rules(&config), applied.as_deref()).await?;
+    let changer = match applied {
+        Some(applied) => Changer::Applied(applied),
+        None => Changer::Elsewhere("this agent follows an API server: change objects there, with kubectl".into()),
     };
     let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps), source, api, changer)?;
     tokio::pin!(shutdown);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use crate::config::{Config, ConfigError, Kubernetes};
 use crate::controllers::{LocalControllers, Settings};
 use crate::model::Rules;
@@ -23,13 +25,18 @@ impl Source {
     ///
     /// # Errors
     /// If the kubeconfig or the service account cannot be used.
-    pub async fn open(config: &Config, rules: &Rules, applied: &Applied) -> anyhow::Result<(Self, Option<WatchedApi>)> {
+    pub async fn open(
+        config: &Config,
+        rules: &Rules,
+        applied: Option<&Applied>,
+    ) -> anyhow::Result<(Self, Option<WatchedApi>)> {
         if let Some(kubernetes) = &config.kubernetes {
             let source = follow(config, kubernetes, rules).await?;
             let api = source.watched();
             return Ok((Self::Kubernetes(source), Some(api)));
         }
         let manifests = config.manifests.as_ref().ok_or(ConfigError::NoSource)?;
+        let applied = applied.context("there is no state directory")?;
         let sources = LocalSources::new(manifests, applied.objects(), rules);
         let settings =
             Settings::new(&config.cluster_ip_range, rules.node_ports.clone(), config.load_balancer_pools.clone());

@@ -53,6 +53,11 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages of svcctl and svc-agent to a directory
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
 }
 
 /// How to show it.

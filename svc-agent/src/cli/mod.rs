@@ -14,6 +14,7 @@ mod expose;
 mod flows;
 mod get;
 mod human;
+mod man;
 mod objects;
 mod printer;
 mod services;
@@ -108,6 +109,7 @@ fn execute(args: Args, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), C
         Command::Events(events) => runtime.block_on(events::run(&client, &events, out)),
         Command::Trace(trace) => runtime.block_on(trace::run(&client, &trace, out)),
         Command::Version => runtime.block_on(version::run(&client, out)),
+        Command::Man { directory } => man::run(&directory),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "svcctl", &mut script);
