@@ -66,6 +66,16 @@ fn an_applied_service_works_at_once_outlives_a_restart_and_is_gone_when_deleted(
         "{table}"
     );
 
+    let text = ctl(&cluster.agent, &["describe", "service", "web"]);
+    for part in
+        ["192.168.60.1:80 (LoadBalancer)", "Defined in:                applied/service/default_web.json", "Problems:"]
+    {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert!(ctl(&cluster.agent, &["env"]).contains("WEB_SERVICE_HOST=10.96.0.1\nWEB_SERVICE_PORT=80\n"));
+    let endpoints = ctl(&cluster.agent, &["get", "endpoints", "web"]);
+    assert!(endpoints.contains("8080,") && endpoints.contains(" more..."), "{endpoints}");
+
     // What is got can be applied.
     let got = ctl(&cluster.agent, &["get", "svc", "web", "-o", "yaml"]);
     assert_eq!(ctl(&cluster.agent, &["apply", "-f", &file(&dir, "got.yaml", &got)]), "service/web unchanged\n");
