@@ -142,6 +142,9 @@ pub trait Env<F: Family>: Fragments<F> {
     /// The address that this node would use itself on the route looked up last; the default if the kernel does not tell.
     fn source(&mut self) -> F::Addr;
 
+    /// Whether a socket of this node would take a packet with this tuple.
+    fn has_socket(&mut self, tuple: &Tuple<F::Addr>) -> bool;
+
     /// What was answered in this second.
     fn answers(&mut self) -> Option<&mut Answers>;
 

@@ -113,6 +113,8 @@ pub struct Tables<F: Family> {
     pub prefixes: Vec<Prefix<F::Addr>>,
     /// Where everything else goes.
     pub default_route: Route,
+    /// Protocols and ports of the node's sockets.
+    pub sockets: HashSet<(u8, u16)>,
     /// The address that the node uses itself on every route; the default if the kernel does not tell.
     pub source: F::Addr,
 }
@@ -133,6 +135,7 @@ impl<F: Family> Default for Tables<F> {
             routes: HashMap::new(),
             prefixes: Vec::new(),
             default_route: Route::Stack,
+            sockets: HashSet::new(),
             source: F::Addr::default(),
         }
     }
@@ -348,6 +351,10 @@ macro_rules! family {
 
             fn source(&mut self) -> $addr {
                 self.$tables.source
+            }
+
+            fn has_socket(&mut self, tuple: &Tuple<$addr>) -> bool {
+                self.$tables.sockets.contains(&(tuple.proto, tuple.dport.to_host()))
             }
 
             fn answers(&mut self) -> Option<&mut Answers> {

@@ -63,9 +63,21 @@ pub fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr
     true
 }
 
+/// Whether answers to the source of `scratch.flow` would be taken from a socket of this node, or one that listens there
+/// from its clients (B30).
+///
+/// Not inlined, as [`claim`].
+#[inline(never)]
+fn is_local<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> bool {
+    let Scratch { parsed, flow, partner_key, .. } = scratch;
+    *partner_key = flow::partner_key(flow, parsed.tuple.proto);
+    env.has_socket(partner_key)
+}
+
 /// Finds a source port within the configured range for `scratch.flow` and records the reverse flow.
 ///
-/// The client's own port is kept if it lies in the range and is free; otherwise the search starts where `hash` says.
+/// The client's own port is kept if it lies in the range and is free; otherwise the search starts where `hash` says. Ports
+/// of this node's sockets are left out.
 /// Its second half also takes the ports of connections that have ended.
 ///
 /// # Errors
@@ -84,14 +96,16 @@ pub fn search<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>,
     while tries < MAX_TRIES {
         let port = Be16::from_host(min.wrapping_add(offset as u16));
         flow::set_source_port(&mut scratch.flow, &scratch.parsed.tuple, port);
-        match claim(env, scratch) {
-            Ok(()) => return Ok(()),
-            Err(InsertError::Full) => return Err(Reason::FlowTableFull),
-            Err(InsertError::Exists) => {}
-        }
         tries += 1;
-        if make_way(env, scratch, tries > MAX_TRIES / 2) {
-            continue;
+        if !is_local(env, scratch) {
+            match claim(env, scratch) {
+                Ok(()) => return Ok(()),
+                Err(InsertError::Full) => return Err(Reason::FlowTableFull),
+                Err(InsertError::Exists) => {}
+            }
+            if make_way(env, scratch, tries > MAX_TRIES / 2) {
+                continue;
+            }
         }
         offset += 1;
         if offset >= span {

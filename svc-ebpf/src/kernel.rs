@@ -5,12 +5,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::{bpf_fib_lookup, bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
+    helpers::{
+        bpf_fib_lookup, bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_sk_lookup_tcp,
+        bpf_sk_lookup_udp, bpf_sk_release,
+    },
 };
 use svc_common::{
     env::{NextHop, Route},
-    maps::Clock,
-    net::Mac,
+    maps::{Clock, Tuple},
+    net::{Mac, proto},
 };
 
 /// 2^32 / HZ, set by the loader: the kernel does not tell programs how many jiffies make a second.
@@ -141,4 +144,30 @@ pub fn redirect_peer(ifindex: u32) -> i32 {
 pub fn redirect_neigh(ifindex: u32) -> i32 {
     // SAFETY: no pointers: the kernel looks the route up itself.
     unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Whether a socket of the device's network namespace would take a packet with this tuple; the kernel tells of TCP and UDP
+/// only.
+#[inline(always)]
+pub fn has_socket<A>(ctx: *mut c_void, tuple: &Tuple<A>) -> bool {
+    /// `BPF_F_CURRENT_NETNS`.
+    const OWN_NAMESPACE: u64 = u64::MAX;
+    // `struct bpf_sock_tuple` is what a tuple begins with: both addresses and both ports.
+    const { assert!(core::mem::offset_of!(Tuple<A>, sport) == 2 * size_of::<A>()) };
+    let len = const { core::mem::offset_of!(Tuple<A>, proto) as u32 };
+    let start = core::ptr::from_ref(tuple).cast_mut().cast();
+    // SAFETY: the context is the program's own, and so many bytes can be read; the helpers do not write to them.
+    let socket = unsafe {
+        match tuple.proto {
+            proto::TCP => bpf_sk_lookup_tcp(ctx, start, len, OWN_NAMESPACE, 0),
+            proto::UDP => bpf_sk_lookup_udp(ctx, start, len, OWN_NAMESPACE, 0),
+            _ => return false,
+        }
+    };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: looked up just now, and not used any more.
+    unsafe { bpf_sk_release(socket.cast()) };
+    true
 }

@@ -297,6 +297,11 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn has_socket(&mut self, tuple: &Tuple<$addr>) -> bool {
+                kernel::has_socket(self.ctx, tuple)
+            }
+
+            #[inline(always)]
             fn answers(&mut self) -> Option<&mut Answers> {
                 // SAFETY: per CPU, as `$scratch`.
                 ANSWERS.get_ptr_mut(0).map(|answers| unsafe { value(answers) })
