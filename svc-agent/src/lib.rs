@@ -19,6 +19,7 @@ pub mod expire;
 pub mod flows;
 pub mod model;
 pub mod plan;
+pub mod probe;
 pub mod reconcile;
 pub mod reserve;
 pub mod resolve;

@@ -8,8 +8,8 @@ use svc_agent::control::api::FrontendKind;
 use svc_tests::agent::Agent;
 use svc_tests::client::{self, Transport};
 use svc_tests::need;
-use svc_tests::server::{ECHO, HTTP};
-use svc_tests::topology::Pod;
+use svc_tests::server::{ECHO, HTTP, Server};
+use svc_tests::topology::{Pod, Shape, World};
 
 use crate::cluster::{Cluster, Setting};
 
@@ -193,4 +193,44 @@ fn b78_what_was_allocated_stays_across_restarts_and_is_the_same_on_every_node() 
     // With the Service goes what it had.
     cluster.agent.remove("web.yaml").unwrap();
     cluster.agent.wait("the Service to be gone", |agent| Ok(agent.services()?.is_empty())).unwrap();
+}
+
+#[test]
+fn a_health_check_takes_a_dead_backend_out_and_brings_it_back() {
+    let test = "a_health_check_takes_a_dead_backend_out_and_brings_it_back";
+    if !need::root(test) {
+        return;
+    }
+    let world = World::build(Shape::default()).unwrap();
+    let mut servers = world.start_servers().unwrap();
+    let agent = Agent::start_with(world.node(0).unwrap(), &RANGES).unwrap();
+    // Nobody says that these pods are ready: the check does.
+    let pods: String = world
+        .pods
+        .iter()
+        .map(|one| pod(one, true).replace("conditions: [{type: Ready, status: \"True\"}]", "phase: Running"))
+        .collect();
+    assert!(!pods.contains("Ready"));
+    for check in ["tcp", "http:/"] {
+        let annotations = format!(
+            "annotations: {{svc-agent/health-check: \"{check}\", svc-agent/health-check-interval: \"1\", \
+             svc-agent/health-check-timeout: \"1\", svc-agent/health-check-unhealthy-threshold: \"2\"}}}}"
+        );
+        agent.write("pods.yaml", &pods).unwrap();
+        agent.write("web.yaml", &SERVICE.replace("name: web}", &format!("name: web, {annotations}"))).unwrap();
+        wait_for_ready(&agent, 4);
+        let to = *frontends(&agent, FrontendKind::ClusterIp, 7).first().unwrap();
+        let ask = || Transport::Tcp.ask(&world.pods[0].host.ns, to, "who").map(|answer| answer.pod);
+        drop(servers.pop());
+        wait_for_ready(&agent, 3);
+        for _ in 0..ENOUGH {
+            assert_ne!(ask().unwrap(), world.pods[3].host.name, "{check}");
+        }
+        let problems = agent.status().unwrap().sync.problems;
+        assert!(problems.iter().any(|problem| problem.contains("fails: connection refused")), "{problems:?}");
+        servers.push(Server::start(&world.pods[3].host).unwrap());
+        wait_for_ready(&agent, 4);
+        let everybody: BTreeSet<String> = (0..ENOUGH).map(|_| ask().unwrap()).collect();
+        assert_eq!(everybody.len(), 4);
+    }
 }

@@ -66,7 +66,13 @@ impl Source {
     /// Waits until something may have changed; then [`Self::load`] tells what. May be dropped at any await.
     pub async fn changed(&mut self) {
         match self {
-            Self::Local(local) => local.0.changed().await,
+            Self::Local(local) => {
+                let (sources, controllers) = local.as_mut();
+                tokio::select! {
+                    () = sources.changed() => {}
+                    () = controllers.changed() => {}
+                }
+            }
             Self::Kubernetes(api) => api.changed().await,
         }
     }

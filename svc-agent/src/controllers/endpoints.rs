@@ -67,7 +67,8 @@ pub fn slices<'a>(
 }
 
 fn endpoint(service: &Service, pod: &Pod, addr: IpAddr, zone: Option<&String>) -> Endpoint {
-    let serving = pod.ready == Some(true);
+    // Where the endpoints are checked, the check says what nobody else did.
+    let serving = pod.ready.unwrap_or(service.health_check.is_some());
     let (mut for_zones, mut for_nodes) = (Vec::new(), Vec::new());
     if let Some(distribution) = service.distribution {
         for_zones.extend(zone.cloned());
@@ -151,7 +152,7 @@ impl<'a> Seen<'a> {
         if ports.is_empty() && service.skipped != Some(Skipped::Headless) {
             return None;
         }
-        if pod.ready.is_none() && !service.publish_not_ready {
+        if pod.ready.is_none() && !service.publish_not_ready && service.health_check.is_none() {
             self.never_ready.get_or_insert(pod);
         }
         self.used += 1;

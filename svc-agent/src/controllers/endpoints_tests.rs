@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::allocate_tests::snapshot;
 use super::{Controllers, Memory, Settings};
-use crate::model::EndpointSlice;
-use crate::sources::Snapshot;
+use crate::model::{EndpointSlice, Rules};
+use crate::sources::manifests::ManifestSource;
+use crate::sources::{Objects, Snapshot, merge};
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
 
@@ -223,4 +224,42 @@ fn b80_a_change_of_one_pod_costs_the_services_that_select_it() {
     source.objects.pods.get_mut("default").unwrap().remove("p4");
     let third = controllers.complete(source);
     assert_eq!(third.objects.slices.values().filter(|slices| slices[0].endpoints.is_empty()).count(), 2);
+}
+
+#[test]
+fn what_people_write_by_hand_becomes_services_that_work() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/good");
+    let read = |name: &str| ManifestSource::look_once(folder.join(name), "", &Rules::default());
+    let settings = Settings::new(&["10.96.0.0/12".parse().unwrap()], 30_000..=32_767, Vec::new());
+    let whole = merge([read("services.yaml"), read("pods.yaml")]);
+    let whole = Controllers::new(settings, Memory::default()).complete(whole);
+    let mut found = Vec::new();
+    for (name, service) in &whole.objects.services {
+        let slices = whole.objects.slices.get(name).cloned().unwrap_or_default();
+        let one = Snapshot {
+            objects: Objects { slices: [(name.clone(), slices)].into(), ..Objects::default() },
+            ..Snapshot::default()
+        };
+        let flag = |set: bool, word| if set { word } else { "" };
+        found.push(format!(
+            "{} {}{}{}-> {}",
+            name.name,
+            flag(service.cluster_ips.len() == 1, "ip "),
+            flag(service.ports.iter().any(|port| port.node_port.is_some()), "nodeport "),
+            flag(!service.ingress.is_empty(), "lb "),
+            shown(&one).join("; ")
+        ));
+    }
+    assert_eq!(
+        found,
+        [
+            "loadbalancer-service ip nodeport lb -> 10.244.0.5 =8080/TCP rs",
+            "my-service ip -> 10.244.0.5 =8080/TCP rs; 10.244.0.6 =8080/TCP rs",
+            "nodeport-service ip nodeport -> 10.244.0.5 =8080/TCP rs",
+            "svc-2 ip nodeport -> ",
+            "web-and-logging-service ip -> 10.244.1.7 web=80/TCP,metrics=9090/TCP rs",
+            "my-database -> ",
+        ]
+    );
+    assert_eq!(whole.problems.len(), 1, "svc-2 selects nobody: {:?}", whole.problems);
 }

@@ -9,6 +9,7 @@ mod allocate;
 mod endpoints;
 mod families;
 pub mod file;
+mod health;
 mod local;
 pub mod memory;
 mod numbers;

@@ -6,10 +6,12 @@
 pub mod address;
 mod family;
 pub mod findings;
+mod health_check;
 mod name;
 mod node;
 mod pod;
 mod problem;
+mod read_health_check;
 pub mod read_node;
 pub mod read_pod;
 mod read_ports;
@@ -28,6 +30,7 @@ mod service_tests;
 mod slice_tests;
 
 pub use family::AddressFamily;
+pub use health_check::{CheckKind, HealthCheck};
 pub use name::{ObjectKey, ObjectKind, ServiceName};
 pub use node::{Node, NodeAddress, Taint};
 pub use pod::{ContainerPort, Pod};

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
 use super::findings::Findings;
+use super::read_health_check::health_check;
 use super::read_pod::labels;
 use super::read_ports::{number, service_ports};
 use super::rules::Rules;
@@ -90,6 +91,7 @@ pub fn service(
         source_ranges: source_ranges(spec, service_type, findings),
         affinity_s: affinity(spec, findings),
         forwarding_mode: forwarding_mode(object, findings),
+        health_check: health_check(object.metadata.annotations.as_ref(), findings),
     }
 }
 

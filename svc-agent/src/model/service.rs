@@ -8,7 +8,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{AddressFamily, ServiceName};
+use super::{AddressFamily, HealthCheck, ServiceName};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -222,4 +222,6 @@ pub struct Service {
     pub affinity_s: Option<u32>,
     /// How packets of clients outside reach other nodes; `None` if the Service does not say.
     pub forwarding_mode: Option<ForwardingMode>,
+    /// How its endpoints are checked, if it asks for that.
+    pub health_check: Option<HealthCheck>,
 }

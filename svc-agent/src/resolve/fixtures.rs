@@ -52,6 +52,7 @@ pub fn service(name: &str, cluster_ips: &[&str]) -> Service {
         source_ranges: Vec::new(),
         affinity_s: None,
         forwarding_mode: None,
+        health_check: None,
     }
 }
 
