@@ -13,7 +13,7 @@ use svc_common::{
     wire::{ETH_LEN, Header},
 };
 
-use crate::{kernel, maps::Kernel};
+use crate::{debug_log, kernel, maps::Kernel};
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(spec::EVENTS.capacity, 0);
@@ -37,6 +37,15 @@ pub fn wants_flows() -> u32 {
 }
 
 #[inline(always)]
+fn hook_of<P: Packet>() -> u8 {
+    match P::HOOK {
+        Hook::Xdp => event_hook::XDP,
+        Hook::Ingress => event_hook::INGRESS,
+        Hook::Egress => event_hook::EGRESS,
+    }
+}
+
+#[inline(always)]
 fn admit(kind: u32, wanted: u32) -> bool {
     // SAFETY: see the map.
     let sent = EVENTS_SENT.get_ptr_mut(kind).map(|sent| unsafe { &mut *sent });
@@ -54,6 +63,7 @@ unsafe impl Header for Word {}
 /// Tells of a packet that was dropped.
 #[inline(always)]
 pub fn dropped<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
+    debug_log::dropped(hook_of::<P>(), pkt.ifindex(), pkt.len_bytes(), reason);
     let wanted = wants_drops();
     if wanted != 0 && admit(0, wanted) {
         tell_drop(pkt, family, reason);
@@ -67,18 +77,13 @@ fn tell_drop<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
         Kernel::count(Reason::EventLost);
         return;
     };
-    let hook = match P::HOOK {
-        Hook::Xdp => event_hook::XDP,
-        Hook::Ingress => event_hook::INGRESS,
-        Hook::Egress => event_hook::EGRESS,
-    };
     let event = entry.as_mut_ptr();
     let mut captured = 0;
     // SAFETY: the entry is memory of the ring buffer, ours until it is submitted; every field is written.
     unsafe {
         (*event).kind = event_kind::DROP;
         (*event).reason = reason as u8;
-        (*event).hook = hook;
+        (*event).hook = hook_of::<P>();
         (*event).family = family;
         (*event).ifindex = pkt.ifindex();
         (*event).len_bytes = pkt.len_bytes();
@@ -102,7 +107,11 @@ fn tell_drop<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
 
 /// Tells of a connection that began or ended; the caller has asked [`wants_flows`].
 #[inline(always)]
-pub fn flow(kind: u8, family: u8, wanted: u32, service: u32, backend: u32, fill: impl FnOnce(&mut EventFlow)) {
+pub fn flow(kind: u8, family: u8, wanted: u32, service: u32, backend: u32, fill: impl Fn(&mut EventFlow)) {
+    debug_log::flow(kind, family, service, backend, &fill);
+    if debug_log::IS_ON && wanted == 0 {
+        return;
+    }
     if !admit(1, wanted) {
         return;
     }

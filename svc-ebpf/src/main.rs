@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod clock;
+mod debug_log;
 mod events;
 mod fragments;
 mod kernel;

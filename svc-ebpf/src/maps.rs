@@ -20,7 +20,7 @@ use svc_common::{
 };
 
 use crate::{
-    events,
+    debug_log, events,
     kernel::{self, FibLookup},
 };
 
@@ -315,6 +315,7 @@ macro_rules! family {
 
             #[inline(always)]
             fn count(&mut self, reason: Reason) {
+                debug_log::counted(reason);
                 Kernel::count(reason);
             }
 
@@ -350,7 +351,7 @@ macro_rules! family {
                     });
                 }
                 let wanted = events::wants_flows();
-                if wanted != 0 {
+                if wanted != 0 || debug_log::IS_ON {
                     tell(kind, wanted, key, flow);
                 }
             }

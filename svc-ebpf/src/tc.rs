@@ -10,7 +10,7 @@ use svc_common::{
 };
 
 use crate::{
-    events, kernel,
+    debug_log, events, kernel,
     maps::Kernel,
     packet::Tc,
     stages::{self, Step},
@@ -30,6 +30,7 @@ pub fn run<S: Step, const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
         V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
     };
+    debug_log::finish();
     match outcome {
         Outcome::Pass | Outcome::Deliver => TC_ACT_UNSPEC,
         Outcome::Send(ifindex) => kernel::redirect(ifindex),

@@ -9,7 +9,7 @@ use svc_common::{
 };
 
 use crate::{
-    events, kernel,
+    debug_log, events, kernel,
     maps::Kernel,
     packet::Xdp,
     stages::{self, Pipeline, Step},
@@ -41,6 +41,7 @@ pub fn run<S: Step, const VETH: bool>(ctx: XdpContext) -> u32 {
         V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env).outcome(),
         _ => Outcome::Pass,
     };
+    debug_log::finish();
     match outcome {
         // At XDP nothing is resolved by the stack: such packets pass untouched and tc translates them.
         Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) | Outcome::Peer(_) => xdp_action::XDP_PASS,

@@ -1,6 +1,7 @@
 //! What the kernel's verifier says of the programs.
 
 use aya::programs::Program;
+use svc_agent::attach::debug_log;
 use svc_tests::oracle::with_oracle;
 
 /// The verifier gives up after a million instructions; a program that is near that is one change, or one older kernel, away from
@@ -28,5 +29,14 @@ fn every_program_needs_at_most_half_of_the_verifiers_limit() {
         }
         let too_many: Vec<_> = counts.iter().filter(|(_, count)| *count > LIMIT / 2).collect();
         assert!(too_many.is_empty(), "{too_many:?}");
+    });
+}
+
+/// Lines for the log cost time; they are for objects of `cargo xtask build --debug-log`.
+#[test]
+fn ordinary_programs_have_no_map_for_a_log() {
+    with_oracle(|oracle| {
+        let maps: Vec<_> = oracle.kernel().maps().map(|(name, _)| name).collect();
+        assert!(maps.contains(&"FLOWS_V4") && !maps.contains(&debug_log::MAP), "{maps:?}");
     });
 }

@@ -21,6 +21,9 @@ pub struct Args {
     /// Optimise the agent and svcctl, too; the kernel programs always are
     #[arg(long)]
     release: bool,
+    /// Have the kernel programs log each connection and drop, for the agent's log; costs time
+    #[arg(long)]
+    debug_log: bool,
 }
 
 /// Builds all and says where it lies.
@@ -29,7 +32,7 @@ pub struct Args {
 /// If something is missing or does not compile.
 pub fn run(args: &Args) -> Result<()> {
     let toolchain = setup::for_build()?;
-    let object = kernel_programs(&toolchain)?;
+    let object = if args.debug_log { logging_programs(&toolchain)? } else { kernel_programs(&toolchain)? };
     let binaries = host_binaries(&toolchain, &object, args.release)?;
     println!("kernel programs: {}", object.display());
     println!("svc-agent, svcctl, svc-dns: {}", binaries.display());
@@ -41,10 +44,20 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// If it does not compile, or comes out without type information.
 pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
+    programs(toolchain, &target_dir(), &[])
+}
+
+/// The same with the feature `debug-log`, beside the ordinary ones.
+fn logging_programs(toolchain: &Toolchain) -> Result<PathBuf> {
+    programs(toolchain, &target_dir().join("debug-log"), &["--features", "debug-log"])
+}
+
+fn programs(toolchain: &Toolchain, target: &Path, more: &[&str]) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo("build");
     cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
+    cargo.arg("--target-dir").arg(target).args(more);
     run::loud(kernel_environment(&mut cargo)).context("the kernel programs do not build")?;
-    let object = target_dir().join(BPF_TARGET).join("release/svc-ebpf");
+    let object = target.join(BPF_TARGET).join("release/svc-ebpf");
     let bytes = std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
     if !bytes.windows(5).any(|window| window == b".BTF\0") {
         bail!("{} has no section .BTF; remedy: build it with bpf-linker and {BPF_FLAGS}", object.display());
@@ -52,11 +65,11 @@ pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// The command that lints the kernel programs for their own target.
-pub fn lint_of_kernel_programs(toolchain: &Toolchain) -> Command {
+/// The command that lints the kernel programs for their own target, with these features.
+pub fn lint_of_kernel_programs(toolchain: &Toolchain, features: &str) -> Command {
     let mut cargo = toolchain.cargo("clippy");
     cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
-    cargo.args(["--", "-D", "warnings"]);
+    cargo.args(["--features", features, "--", "-D", "warnings"]);
     kernel_environment(&mut cargo);
     cargo
 }

@@ -18,7 +18,8 @@ pub fn run() -> Result<()> {
     let mut doc = toolchain.cargo("doc");
     doc.args(["--quiet", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings").env("SVC_EBPF_OBJECT", &object);
     let mut failed = 0;
-    for mut check in [format, build::lint_of_kernel_programs(&toolchain), clippy, doc] {
+    let [programs, logging] = ["", "debug-log"].map(|features| build::lint_of_kernel_programs(&toolchain, features));
+    for mut check in [format, programs, logging, clippy, doc] {
         println!("lint: {}", run::shown(&check));
         if let Err(error) = run::loud(&mut check) {
             println!("lint: {error:#}");

@@ -81,13 +81,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         None => Some(Arc::new(Applied::open(&config.state_dir, rules(&config))?)),
     };
     let socket = Socket::bind(&config.socket, config.socket_group.as_deref())?;
-    let (programs, maps) =
+    let (mut programs, maps) =
         Programs::load(&pins, object, Sizes { max_flows: config.max_flows }, config.socket_lb != SocketLb::Off)?;
     let (source, api) = Source::open(&config, &rules(&config), applied.as_deref()).await?;
     let changer = match applied {
         Some(applied) => Changer::Applied(applied),
         None => Changer::Elsewhere("this agent follows an API server: change objects there, with kubectl".into()),
     };
+    let debug_log = programs.take_debug_log();
     let mut agent = Agent::new(&config, pins.clone(), programs, Arc::new(maps), source, api, changer)?;
     tokio::pin!(shutdown);
     let mut tasks = JoinSet::new();
@@ -106,6 +107,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(sweeper.run());
     tasks.spawn(sockets.run());
     tasks.spawn(reader.run(names));
+    if let Some(debug_log) = debug_log {
+        tasks.spawn(debug_log.run());
+    }
     let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
         let mut closed = closed;
         let _closing = closed.changed().await;

@@ -5,6 +5,7 @@ mod cgroup;
 pub mod classes;
 pub mod cleanup;
 mod clsact;
+pub mod debug_log;
 pub mod devices;
 pub mod guard;
 pub mod links;

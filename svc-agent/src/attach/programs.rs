@@ -11,6 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
 use svc_common::maps::{Clock as Seconds, spec};
 
+use super::debug_log::DebugLog;
 use super::maps::{Maps, Sizes, check_pins};
 use super::pins::PinDir;
 use super::verify;
@@ -34,6 +35,7 @@ pub struct Programs {
     ebpf: Ebpf,
     loaded: BTreeMap<&'static str, Loaded>,
     sockets: SocketPrograms,
+    debug_log: Option<DebugLog>,
 }
 
 /// The programs of the socket hooks, which a kernel may lack.
@@ -66,6 +68,7 @@ impl Programs {
             loader.map_max_entries(map.name, sizes.capacity(map)).map_pin_path(map.name, pins.map(map));
         }
         let mut ebpf = loader.load(object).context("cannot load the kernel programs' maps")?;
+        let debug_log = DebugLog::of(&mut ebpf)?;
         let mut names = vec![
             program::XDP,
             program::XDP_VETH,
@@ -86,12 +89,17 @@ impl Programs {
             }
         }
         let sockets = if sockets { load_sockets(&mut ebpf, tells_refusal) } else { SocketPrograms::default() };
-        Ok((Self { ebpf, loaded, sockets }, maps))
+        Ok((Self { ebpf, loaded, sockets, debug_log }, maps))
     }
 
     /// The programs of the socket hooks, once.
     pub fn take_sockets(&mut self) -> SocketPrograms {
         std::mem::take(&mut self.sockets)
+    }
+
+    /// What reads the lines of a debugging build, once.
+    pub fn take_debug_log(&mut self) -> Option<DebugLog> {
+        self.debug_log.take()
     }
 
     /// One of the programs.
