@@ -5,7 +5,7 @@ use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions};
-use svc_common::maps::{MapSpec, spec};
+use svc_common::maps::{MapSpec, Writer, spec};
 use svc_common::packet::Hook;
 use svc_common::reason::Reason;
 
@@ -14,35 +14,20 @@ use super::programs::jiffy_mult;
 use super::verify;
 use crate::datapath::{self, program};
 
-/// What the copy shares with the datapath: the programs only read it.
-const SHARED: &[MapSpec] = &[
-    spec::FRONTENDS_V4,
-    spec::FRONTENDS_V6,
-    spec::SELECTIONS,
-    spec::SLOTS,
-    spec::BACKENDS_V4,
-    spec::BACKENDS_V6,
-    spec::RANGES_V4,
-    spec::RANGES_V6,
-    spec::SVC_CIDRS_V4,
-    spec::SVC_CIDRS_V6,
-    spec::DEVICES,
-    spec::CONFIG,
-];
+/// What the copy shares with the datapath: what the programs only read.
+fn shared() -> impl Iterator<Item = &'static MapSpec> {
+    spec::ALL.iter().filter(|map| map.writer == Writer::Agent)
+}
 
-/// What it has of its own for one connection: small.
-const SMALL: &[MapSpec] = &[
-    spec::FLOWS_V4,
-    spec::FLOWS_V6,
-    spec::EMBRYOS_V4,
-    spec::EMBRYOS_V6,
-    spec::AFFINITY_V4,
-    spec::AFFINITY_V6,
-    spec::SVC_COUNTERS,
-    spec::SOCKET_NAT,
-    spec::SOCKETS,
-];
+/// What it has of its own is for one connection.
 const SMALL_CAPACITY: u32 = 1_024;
+/// The least that the kernel makes a ring buffer of, in bytes: a page of any size.
+const SMALL_RING: u32 = 65_536;
+
+/// The capacity of one of its own maps.
+fn small(map: &MapSpec) -> u32 {
+    map.capacity.min(if *map == spec::EVENTS { SMALL_RING } else { SMALL_CAPACITY })
+}
 
 /// The copy.
 pub struct Trial {
@@ -61,14 +46,14 @@ impl Trial {
         let jiffy_mult = jiffy_mult()?;
         let mut loader = EbpfLoader::new();
         loader.override_global(program::JIFFY_MULT, &jiffy_mult, true);
-        for map in SHARED {
+        for map in shared() {
             let pin = pins.map(map);
             // Loading would make and pin a new one.
             ensure!(pin.exists(), "the map `{}` is not pinned at `{}`", map.name, pin.display());
             loader.map_pin_path(map.name, pin);
         }
-        for map in SMALL {
-            loader.map_max_entries(map.name, SMALL_CAPACITY);
+        for map in spec::ALL.iter().filter(|map| map.writer != Writer::Agent) {
+            loader.map_max_entries(map.name, small(map));
         }
         let mut ebpf = loader.load(datapath::object()?).context("cannot load a copy of the kernel programs")?;
         let mut stages = Vec::new();
@@ -126,7 +111,7 @@ impl Trial {
     /// # Errors
     /// If the table belongs to the datapath, or does not take it.
     pub fn insert<K: Pod, V: Pod>(&mut self, map: &MapSpec, key: &K, value: &V) -> anyhow::Result<()> {
-        ensure!(!SHARED.contains(map), "the map `{}` belongs to the datapath", map.name);
+        ensure!(map.writer != Writer::Agent, "the map `{}` belongs to the datapath", map.name);
         let map = self.ebpf.map_mut(map.name).with_context(|| format!("there is no map `{}`", map.name))?;
         let mut map: HashMap<_, K, V> = HashMap::try_from(map)?;
         map.insert(key, value, 0)?;
@@ -169,4 +154,22 @@ const fn name(hook: Hook, veth: bool) -> &'static str {
 fn words(set: &[(usize, u32)], len: usize) -> Vec<u8> {
     let value = |at| set.iter().find(|(index, _)| *index == at).map_or(0, |(_, value)| *value);
     (0..len).flat_map(|at| value(at).to_ne_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the datapath's stages, a copy would go on in programs that write to the datapath's tables.
+    #[test]
+    fn a_copy_shares_what_the_agent_writes_and_nothing_that_packets_change() {
+        let names: Vec<_> = shared().map(|map| map.name).collect();
+        for name in ["FRONTENDS_V4", "SLOTS", "BACKENDS_V6", "RANGES_V6", "SVC_CIDRS_V4", "DEVICES", "CONFIG"] {
+            assert!(names.contains(&name), "{name}");
+        }
+        for name in ["FLOWS_V4", "EMBRYOS_V6", "AFFINITY_V4", "FRAGMENTS_V4", "HELD_V6", "SOCKET_NAT", "COUNTERS"] {
+            assert!(!names.contains(&name), "{name}");
+        }
+        assert!(!names.iter().any(|name| name.starts_with("STAGES") || name.starts_with("EVENTS")), "{names:?}");
+    }
 }
