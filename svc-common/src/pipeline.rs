@@ -65,8 +65,10 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
             flow.bytes = flow.bytes.wrapping_add(u64::from(parsed.len_bytes));
             let (service, reverse) = (flow.service, flow.flags & flow_flags::REVERSE != 0);
             let sent = send::<P, F, RARE>(pkt, parsed, flow);
+            // One word before anything else is called: the half of a result that is not there is undefined.
+            let sent = sent.unwrap_or_else(|reason| env.drop_counted(reason));
             env.count_service(service, reverse, parsed.len_bytes);
-            return sent.unwrap_or_else(|reason| env.drop_counted(reason));
+            return sent;
         }
         found = Some(Table::Established);
     } else if let Some(flow) = env.lookup_flow(Table::Embryo, &parsed.tuple) {
@@ -121,9 +123,9 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
         let sent = encapsulate::<F, P>(pkt, parsed, flow);
         return sent.unwrap_or_else(|reason| env.drop_counted(reason));
     }
-    let sent = send::<P, F, RARE>(pkt, parsed, flow);
+    let sent = send::<P, F, RARE>(pkt, parsed, flow).unwrap_or_else(|reason| env.drop_counted(reason));
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
-    sent.unwrap_or_else(|reason| env.drop_counted(reason))
+    sent
 }
 
 /// Translates the packet and says where it goes.
