@@ -271,7 +271,7 @@ fn b29_a_connection_whose_forward_flow_was_evicted_gets_its_port_back() {
         oracle.serve(100, proto::TCP, &[vip], &[backend]);
         let syn = Frame::syn("198.51.100.7:40000", vip).build();
         let first = oracle.run(Hook::Ingress, UPLINK, &syn);
-        oracle.edit_flows_v4(|_, flow| flow.flags & flow_flags::REVERSE != 0);
+        oracle.edit_flows(|flow| flow.flags & flow_flags::REVERSE != 0);
         assert_eq!(oracle.memory.v4.embryos.len(), 1);
         let second = oracle.run(Hook::Ingress, UPLINK, &syn);
         assert_frames_eq(&second.bytes, &first.bytes);

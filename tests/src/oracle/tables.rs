@@ -425,26 +425,6 @@ impl Oracle {
         })
     }
 
-    /// Changes both copies of every flow and embryo of IPv4, to make time pass or to break a table on purpose.
-    pub fn edit_flows_v4(&mut self, edit: impl Fn(&Tuple<[u8; 4]>, &mut Flow<[u8; 4]>) -> bool) {
-        for (name, established) in [(spec::FLOWS_V4.name, true), (spec::EMBRYOS_V4.name, false)] {
-            let tables = &mut self.memory.v4;
-            let table = if established { &mut tables.flows } else { &mut tables.embryos };
-            let mut changed = Vec::new();
-            table.retain(|key, flow| {
-                let keep = edit(key, flow);
-                changed.push((*key, keep.then_some(*flow)));
-                keep
-            });
-            for (key, flow) in changed {
-                match flow {
-                    Some(flow) => self.put(name, &key, &flow),
-                    None => self.take::<_, Flow<[u8; 4]>>(name, &key),
-                }
-            }
-        }
-    }
-
     /// Writes an element of a hash map of the kernel.
     pub(super) fn put<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, key: &K, value: &V) {
         if let Some(kernel) = &mut self.kernel {
