@@ -14,6 +14,7 @@ use aya::maps::MapInfo;
 use nix::sys::statfs::{FsType, statfs};
 use svc_agent::sys::bpf;
 use svc_agent::sys::link::{self, LinkInfo};
+use svc_common::maps::spec;
 
 pub const BPF_FS: &str = "/sys/fs/bpf";
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
@@ -164,7 +165,8 @@ impl World {
     }
 
     pub fn map(&self, name: &str) -> PathBuf {
-        self.pin_dir().join("v1/maps").join(format!("{name}-1"))
+        let layout = spec::ALL.iter().find(|map| map.name == name).unwrap().layout;
+        self.pin_dir().join("v1/maps").join(format!("{name}-{layout}"))
     }
 
     pub fn link_pin(&self, device: &str, hook: &str) -> PathBuf {
