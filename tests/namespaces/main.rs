@@ -8,6 +8,7 @@ mod churn;
 mod cluster;
 mod cluster_ip;
 mod devices;
+mod dns;
 mod dsr;
 mod events;
 mod external;

@@ -21,6 +21,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("nc.openbsd", "netcat-openbsd"),
     ("sysctl", "procps"),
+    ("dig", "bind9-dnsutils"),
+    ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
     ("bpftool", "bpftool"),
 ];

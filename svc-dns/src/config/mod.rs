@@ -2,6 +2,8 @@
 
 pub mod keys;
 mod resolv_conf;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};

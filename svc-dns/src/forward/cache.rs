@@ -89,6 +89,12 @@ impl Cache {
         self.keep(key, nothing, now, FAILURE);
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     fn keep(&mut self, key: Key, mut found: Forwarded, now: Instant, holds: Duration) {
         if holds.is_zero() || self.capacity == 0 {
             return;

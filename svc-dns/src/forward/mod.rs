@@ -3,6 +3,8 @@
 mod cache;
 mod exchange;
 mod sift;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,8 @@
 
 mod client;
 pub mod lines;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
