@@ -3,6 +3,7 @@
 //! Data goes one way: sources -> model -> resolve -> compile -> plan -> apply. Only the two ends touch the system.
 
 pub mod agent;
+pub mod announce;
 pub mod apply;
 pub mod attach;
 pub mod check;

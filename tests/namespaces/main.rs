@@ -3,6 +3,7 @@
 //! Most tests run in several [`cluster::Setting`]s: what holds must hold whichever hook sees the packet first.
 
 mod affinity;
+mod announce;
 mod applied;
 mod churn;
 mod cluster;

@@ -25,6 +25,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("nsenter", "util-linux"),
     ("bpftool", "bpftool"),
+    ("bird", "bird2"),
 ];
 
 /// Installs what is missing, after one update of apt's index if it is needed.

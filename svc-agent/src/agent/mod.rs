@@ -4,6 +4,7 @@
 //! then are programs attached, so that no packet meets maps that are not filled yet. After a restart the programs of the
 //! former agent work until they are replaced in place. Nothing is detached at the end.
 
+mod announcer;
 mod follow;
 mod host;
 mod names;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
+use self::announcer::Announcer;
 use self::follow::Follower;
 use self::names::AgentNames;
 use self::published::Published;
@@ -101,7 +103,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
-    let Agent { follower, syncer, view, sweeper, sockets, reader, names } = agent;
+    let Agent { follower, syncer, view, sweeper, sockets, reader, names, announcer } = agent;
     tasks.spawn(follower.run());
     tasks.spawn(syncer.run());
     tasks.spawn(sweeper.run());
@@ -109,6 +111,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(reader.run(names));
     if let Some(debug_log) = debug_log {
         tasks.spawn(debug_log.run());
+    }
+    if let Some(announcer) = announcer {
+        tasks.spawn(announcer.run());
     }
     let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
         let mut closed = closed;
@@ -143,6 +148,7 @@ struct Agent {
     sockets: SocketKeeper,
     reader: Reader,
     names: AgentNames,
+    announcer: Option<Announcer>,
 }
 
 impl Agent {
@@ -211,6 +217,7 @@ impl Agent {
             published: published.clone(),
         })?;
         let reader = Reader::new(&maps, hub)?;
+        let announcer = config.route_table.map(|table| Announcer::new(table, &config.node_name, published.clone()));
         let reserved = Reserved::open(&maps)?;
         let links = Links::new(programs);
         let follower = Follower {
@@ -226,7 +233,7 @@ impl Agent {
             unpinned: None,
         };
         let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
-        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names })
+        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names, announcer })
     }
 
     /// Fills the maps, then attaches.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use crate::control::api::{Device, SocketHooks};
+use crate::control::api::{Announced, Device, SocketHooks};
 use crate::expire::Swept;
 use crate::reconcile::Report;
 use crate::resolve::Desired;
@@ -58,6 +58,8 @@ pub struct Published {
     pub warnings: Shared<Vec<String>>,
     /// The socket hooks.
     pub sockets: Shared<SocketHooks>,
+    /// The routes for a routing daemon; `None` if there shall be none.
+    pub announced: Shared<Option<Announced>>,
     /// Told when a pass has written to the maps of services.
     pub written: Notify,
     /// Flow tables.

@@ -84,6 +84,7 @@ impl View for AgentView {
             epoch: self.epoch.current(),
             devices,
             sockets: self.published.sockets.get(),
+            announced: self.published.announced.get(),
             maps: self.map_usage()?,
             counters: self.reasons()?,
         })

@@ -6,6 +6,7 @@ use super::clsact;
 use super::links::kernel_has_tcx;
 use super::netlink::Netlink;
 use super::pins::PinDir;
+use crate::announce::Routes;
 
 /// Removes links, maps and the pin directory; nothing of anybody else. Returns a line for each thing removed.
 ///
@@ -21,6 +22,8 @@ pub async fn cleanup(pin_dir: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     if let Some(pins) = pins {
+        let routes = Routes::remove_all().await?;
+        removed.extend((routes > 0).then(|| format!("{routes} routes for a routing daemon")));
         crate::reserve::release(&pins)?;
         removed.extend(pins.remove_all()?.iter().map(|path| path.display().to_string()));
     }

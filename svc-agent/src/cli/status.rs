@@ -8,7 +8,7 @@ use super::human::{harmless, number, seconds};
 use super::printer::{Printer, yaml};
 use super::table::Table;
 use crate::client::Client;
-use crate::control::api::{Device, MapUsage, SocketHooks, SourceStatus, Status, Sync};
+use crate::control::api::{Announced, Device, MapUsage, SocketHooks, SourceStatus, Status, Sync};
 
 /// Prints it.
 pub async fn run(client: &Client, output: Output, out: &mut dyn Write) -> Result<(), CliError> {
@@ -36,6 +36,9 @@ fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliE
         ("Sockets:", sockets(&status.sockets)),
     ] {
         facts.row(vec![name.into(), value], out)?;
+    }
+    if let Some(announced) = &status.announced {
+        facts.row(vec!["Routes:".into(), self::announced(announced)], out)?;
     }
     facts.flush(out)?;
     if !status.sources.is_empty() {
@@ -120,6 +123,17 @@ fn source(source: &SourceStatus) -> [String; 7] {
         harmless(&source.server),
         source.last_error.as_deref().map(harmless).unwrap_or_default(),
     ]
+}
+
+/// One line about the routes for a routing daemon.
+fn announced(announced: &Announced) -> String {
+    let mut parts =
+        vec![format!("{} in table {}", plural(announced.addresses, "address", "addresses"), announced.table)];
+    if announced.leaving {
+        parts.push("the node is leaving".into());
+    }
+    parts.extend(Some(harmless(&announced.reason)).filter(|reason| !reason.is_empty()));
+    parts.join("; ")
 }
 
 /// One line about the socket hooks.

@@ -129,6 +129,7 @@ async fn the_status_shows_what_is_wrong() {
             "Agent:     0.1.0, pid 4242, up 3h12m\n",
             "Sync:      up to date, last success 3s ago, 1 refused, 1 problem\n",
             "\nSockets:   host, 2 hooks on /sys/fs/cgroup, this kernel lacks the others\n",
+            "\nRoutes:    3 addresses in table 99\n",
             "\nservices   41        LOST    1m35s ago    11m40s ago   https://192.0.2.1:6443   connection refused\n",
             "\nNAME    CLASS      XDP ",
             "\nFLOWS_V4     1.2M     2.4M       50%\n",

@@ -102,6 +102,8 @@ keys! {
         "Which ports nodePorts may be; those that manifests do not name are allocated there, as are health-check ports";
     LOAD_BALANCER_POOLS: "load-balancer-pools", "RANGES", None,
         "Addresses for Services of type LoadBalancer: networks or FIRST-LAST, comma separated (default: none, they stay pending)";
+    ROUTE_TABLE: "route-table", "N", None,
+        "Routing table that gets a route for each load balancer address served here, for FRR or BIRD to announce (default: none)";
     SNAT_PORTS: "snat-ports", "MIN-MAX", Some("1024-29999"),
         "Source ports for connections to backends on other nodes";
     MAX_FLOWS: "max-flows", "N", Some("262144"),

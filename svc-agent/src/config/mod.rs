@@ -57,6 +57,8 @@ pub struct Config {
     pub node_port_range: PortRange,
     /// Where addresses of load balancers are allocated.
     pub load_balancer_pools: Vec<Pool>,
+    /// Routing table for the addresses that this node attracts.
+    pub route_table: Option<u32>,
     /// Source ports for source NAT.
     pub snat_ports: PortRange,
     /// Capacity of each table of established flows.
@@ -172,6 +174,7 @@ impl Config {
             cluster_ip_range: value::cluster_ip_range(values)?,
             node_port_range: value::parse(values, &keys::NODE_PORT_RANGE)?,
             load_balancer_pools: value::pools(values)?,
+            route_table: value::route_table(values)?,
             snat_ports: value::snat_ports(values)?,
             max_flows: value::max_flows(values)?,
             max_new_flows: value::max_new_flows(values)?,
@@ -272,6 +275,8 @@ mod tests {
     #[test]
     fn a_wrong_value_names_key_found_and_expected() {
         for (key, found, hint) in [
+            ("route-table", "254", "the kernel's own tables"),
+            ("route-table", "0", "a number, for example 99"),
             ("snat-ports", "5000-4000", "MIN-MAX"),
             ("snat-ports", "20000-31000", "30000"),
             ("snat-ports", "0-10", "MIN-MAX"),

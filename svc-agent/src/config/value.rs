@@ -153,6 +153,16 @@ pub(super) fn max_flows(values: &Values) -> Result<u32, ConfigError> {
         .ok_or_else(|| wrong(found, origin, "a number from 1024 to 67108864"))
 }
 
+/// A routing table that no rule of the kernel's own leads to.
+pub(super) fn route_table(values: &Values) -> Result<Option<u32>, ConfigError> {
+    const DEFAULT: u32 = 253;
+    const LOCAL: u32 = 255;
+    let Some((found, origin)) = values.get(&keys::ROUTE_TABLE) else { return Ok(None) };
+    let number = found.parse().ok().filter(|table| *table != 0 && !(DEFAULT..=LOCAL).contains(table));
+    let expected = "a number, for example 99; not 0, nor 253 to 255, which are the kernel's own tables";
+    number.map(Some).ok_or_else(|| wrong(found, origin, expected))
+}
+
 /// Connections that may begin in a second.
 pub(super) fn max_new_flows(values: &Values) -> Result<u32, ConfigError> {
     let (found, origin) = required(values, &keys::MAX_NEW_FLOWS)?;

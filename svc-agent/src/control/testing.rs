@@ -279,6 +279,7 @@ pub fn status() -> Status {
         }],
         epoch: 12,
         devices: devices(),
+        announced: Some(Announced { table: 99, addresses: 3, ..Announced::default() }),
         sockets: SocketHooks {
             scope: "host".into(),
             cgroup: "/sys/fs/cgroup".into(),

@@ -47,7 +47,16 @@ pub struct Node {
 /// Set by the cluster autoscaler on a node that it is about to remove (KEP-3836).
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
+/// Set by an operator who takes a node out of the balancers.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
 impl Node {
+    /// Whether load balancers should leave it out (the label `node.kubernetes.io/exclude-from-external-load-balancers`, whatever its
+    /// value, KEP-1143).
+    pub fn excluded(&self) -> bool {
+        self.labels.contains_key(EXCLUDED)
+    }
+
     /// Whether it is going away, so that load balancers should send it no new connections.
     pub fn leaving(&self) -> bool {
         self.deleting || self.taints.iter().any(|taint| taint.key == TO_BE_DELETED)

@@ -165,7 +165,8 @@ impl Agent {
     /// # Errors
     /// If it fails, with what it said.
     pub fn cleanup(&self) -> Result<()> {
-        let output = binaries::command("svc-agent")?.arg("cleanup").arg("--pin-dir").arg(&self.pin_dir).output()?;
+        let mut command = binaries::command("svc-agent")?;
+        let output = self.ns.output(command.arg("cleanup").arg("--pin-dir").arg(&self.pin_dir))?;
         if !output.status.success() {
             bail!("svc-agent cleanup: {}", String::from_utf8_lossy(&output.stderr));
         }

@@ -35,6 +35,9 @@ pub struct Status {
     /// The hooks that connect local sockets straight to backends.
     #[serde(default)]
     pub sockets: SocketHooks,
+    /// The routes for a routing daemon; absent if there shall be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<Announced>,
     /// How full the maps are.
     pub maps: Vec<MapUsage>,
     /// What happened to packets, by reason; those that never happened may be left out.
@@ -119,6 +122,22 @@ pub struct SocketHooks {
     #[serde(default)]
     pub skipped_namespaces: u64,
     /// Why it is not all that was asked for, or what does not work on this kernel; empty if there is nothing to tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// The routes for a routing daemon, one for each address of a load balancer that this node serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Announced {
+    /// The routing table.
+    pub table: u32,
+    /// How many addresses.
+    pub addresses: u64,
+    /// The node is going away, or left out by its label: there is no route.
+    #[serde(default)]
+    pub leaving: bool,
+    /// Why the routes are not what they should be; empty if they are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
