@@ -18,6 +18,7 @@ pub mod datapath;
 pub mod events;
 pub mod expire;
 pub mod flows;
+pub mod health;
 pub mod model;
 pub mod plan;
 pub mod probe;

@@ -17,6 +17,7 @@ mod forwarding;
 mod fragments;
 mod hairpin;
 mod harness;
+mod health;
 mod host_network;
 mod icmp;
 mod kubernetes;

@@ -101,7 +101,12 @@ fn the_example_configuration_has_every_key_with_its_default() {
             values.push(line.trim_start_matches('#'));
         }
         if let Some(default) = key.default {
-            assert_eq!(value.replace(['[', ']', '"'], "").replace(", ", ","), default, "{}", key.name);
+            assert_eq!(
+                value.replace(['[', ']', '"'], "").replace(", ", ","),
+                default.replace(['[', ']'], ""),
+                "{}",
+                key.name
+            );
         }
     }
     let dir = tempfile::Builder::new().prefix("svct-").tempdir().unwrap();

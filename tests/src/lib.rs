@@ -37,4 +37,6 @@ pub mod topology;
 pub mod wire;
 
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod docs;

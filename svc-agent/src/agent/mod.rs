@@ -6,6 +6,7 @@
 
 mod announcer;
 mod follow;
+mod health;
 mod host;
 mod names;
 mod published;
@@ -31,6 +32,7 @@ use tracing::{debug, info, warn};
 
 use self::announcer::Announcer;
 use self::follow::Follower;
+use self::health::{Agents, HealthTask};
 use self::names::AgentNames;
 use self::published::Published;
 use self::sockets::SocketKeeper;
@@ -52,6 +54,7 @@ use crate::datapath;
 use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
+use crate::health::HealthPorts;
 use crate::model::Rules;
 use crate::reconcile::Reconciler;
 use crate::reserve::Reserved;
@@ -103,7 +106,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
-    let Agent { follower, syncer, view, sweeper, sockets, reader, names, announcer } = agent;
+    let Agent { follower, syncer, view, sweeper, sockets, reader, names, announcer, health } = agent;
     tasks.spawn(follower.run());
     tasks.spawn(syncer.run());
     tasks.spawn(sweeper.run());
@@ -115,6 +118,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(announcer) = announcer {
         tasks.spawn(announcer.run());
     }
+    tasks.spawn(health.run());
     let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
         let mut closed = closed;
         let _closing = closed.changed().await;
@@ -149,6 +153,7 @@ struct Agent {
     reader: Reader,
     names: AgentNames,
     announcer: Option<Announcer>,
+    health: HealthTask,
 }
 
 impl Agent {
@@ -178,6 +183,14 @@ impl Agent {
         let hub = Arc::new(Hub::new(&maps)?);
         let names = AgentNames { programmed: reconciler.programmed().clone(), published: published.clone() };
         let (send_addresses, addresses) = watch::channel(Vec::new());
+        let looks =
+            Arc::new(Agents { published: published.clone(), api: api.clone(), node_name: config.node_name.clone() });
+        let health = HealthTask {
+            ports: HealthPorts::new(looks.clone(), policy(config), addresses.clone()),
+            own: config.healthz_bind,
+            looks,
+            published: published.clone(),
+        };
         let view = AgentView {
             started: Instant::now(),
             node_name: config.node_name.clone(),
@@ -233,7 +246,7 @@ impl Agent {
             unpinned: None,
         };
         let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
-        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names, announcer })
+        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names, announcer, health })
     }
 
     /// Fills the maps, then attaches.

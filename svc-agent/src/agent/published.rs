@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::control::api::{Announced, Device, SocketHooks};
 use crate::expire::Swept;
+use crate::health::Progress;
 use crate::reconcile::Report;
 use crate::resolve::Desired;
 use crate::sources::Snapshot;
@@ -48,6 +49,10 @@ pub struct SyncState {
 pub struct Published {
     /// The objects that the maps were brought in line with last.
     pub snapshot: watch::Sender<Arc<Snapshot>>,
+    /// How the sync loop gets on.
+    pub progress: Progress,
+    /// Health checks that nobody answers, and why, one line each.
+    pub health: Shared<Vec<String>>,
     /// The node's zone, if known.
     pub zone: Shared<Option<String>>,
     /// Services.

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::published::{Published, SyncState};
 use super::source::Source;
 use crate::apply::kernel::KernelStore;
+use crate::health::PERIOD;
 use crate::model::{Problem, Severity};
 use crate::reconcile::{Reconciler, Report};
 use crate::resolve::{Node, Policy, Resolver};
@@ -97,6 +98,8 @@ impl Syncer {
                     Err(_) => return,
                 },
                 () = again => false,
+                // A sign of life.
+                () = sleep(PERIOD) => false,
             };
             // Files are read and maps written on this thread: others take over its tasks.
             let _readable = tokio::task::block_in_place(|| if load { self.load() } else { self.reconcile() });
@@ -105,6 +108,7 @@ impl Syncer {
 
     fn reconcile(&mut self) -> bool {
         let begun = Instant::now();
+        self.published.progress.wanted(begun);
         self.node.addresses.clone_from(&self.addresses.borrow_and_update());
         // If the maps cannot be read, the reconciler says so below.
         if !self.inherited
@@ -126,6 +130,7 @@ impl Syncer {
         let last_success = if self.retry.is_none() { Some(Instant::now()) } else { before.last_success };
         self.published.sync.set(SyncState { desired, report, last_success });
         self.published.snapshot.send_replace(self.snapshot.clone());
+        self.published.progress.passed(Instant::now(), readable);
         readable
     }
 }

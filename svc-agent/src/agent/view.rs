@@ -196,6 +196,7 @@ impl AgentView {
         let (notices, problems): (Vec<_>, Vec<_>) =
             sync.desired.problems.iter().partition(|problem| problem.severity == Severity::Notice);
         let mut problems: Vec<String> = problems.into_iter().map(ToString::to_string).collect();
+        problems.extend(self.published.health.get().into_iter().map(|trouble| format!("warning: {trouble}")));
         problems.extend(self.published.warnings.get().into_iter().map(|warning| format!("warning: {warning}")));
         let refused = |(name, reason): &(ServiceName, String)| Refused {
             namespace: name.namespace.clone(),

@@ -68,6 +68,8 @@ keys! {
         "Directory for what must outlive a reboot: objects that were applied with svcctl";
     NODE_NAME: "node-name", "NAME", None,
         "Name of this node, as in nodeName of endpoints (default: the host name)";
+    HEALTHZ_BIND: "healthz-bind", "ADDR:PORT", Some("[::]:10256"),
+        "Where /healthz, /livez and /readyz are told over HTTP; empty for nowhere";
     ZONE: "zone", "ZONE", None,
         "Topology zone of this node";
     UPLINKS: "uplinks", "PATTERNS", Some("eth*,en*,bond*,wl*"),

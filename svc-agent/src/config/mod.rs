@@ -3,6 +3,7 @@
 pub mod keys;
 mod value;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
@@ -27,6 +28,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Name of this node.
     pub node_name: String,
+    /// Where the agent's health is told.
+    pub healthz_bind: Option<SocketAddr>,
     /// Topology zone of this node.
     pub zone: Option<String>,
     /// Which device is what.
@@ -155,6 +158,7 @@ impl Config {
             kubernetes,
             state_dir: value::absolute(values, &keys::STATE_DIR)?,
             node_name,
+            healthz_bind: value::socket_address(values, &keys::HEALTHZ_BIND)?,
             zone: text(values, &keys::ZONE),
             devices: Patterns::new(
                 value::patterns(values, &keys::UPLINKS)?,
@@ -305,6 +309,7 @@ mod tests {
             ("socket-lb", "yes", "host"),
             ("cgroup", "unified", "absolute"),
             ("kubeconfig", "config", "absolute"),
+            ("healthz-bind", "10256", "0.0.0.0:10256"),
             ("api-servers", "192.0.2.1:6443", "https://"),
             ("api-servers", "ftp://192.0.2.1", "https://"),
             ("socket-lb-skip-netns", "kata", "/run/netns"),

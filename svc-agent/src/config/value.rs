@@ -1,7 +1,7 @@
 //! Texts of the configuration -> values. Each error shows the text, its origin, and what was expected.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
@@ -261,6 +261,13 @@ pub(super) fn files(values: &Values, key: &Key) -> Result<Vec<String>, ConfigErr
 pub(super) fn switch(values: &Values, key: &Key) -> Result<bool, ConfigError> {
     let (found, origin) = required(values, key)?;
     found.parse().map_err(|_| wrong(found, origin, "true or false"))
+}
+
+/// An address with a port, if there is one.
+pub(super) fn socket_address(values: &Values, key: &Key) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some((found, origin)) = values.get(key) else { return Ok(None) };
+    let address = found.parse().map_err(|_| wrong(found, origin, "an address and a port, such as 0.0.0.0:10256"))?;
+    Ok(Some(address))
 }
 
 /// URLs of servers, comma separated.

@@ -12,7 +12,7 @@ use futures::stream;
 use serde_json::{Value, json};
 use svc_agent::sources::kubernetes::kinds::Watched;
 use svc_agent::sources::kubernetes::servers;
-use svc_agent::sources::kubernetes::transport::{Answer, Request, Transport};
+use svc_agent::sources::kubernetes::transport::{Answer, Method, Request, Transport};
 use tokio::time::{Instant, sleep_until};
 
 use super::Store;
@@ -40,6 +40,7 @@ pub struct Server {
     /// Decides what goes wrong.
     faults: Arc<Mutex<Box<Choose>>>,
     received: Arc<Mutex<Vec<Received>>>,
+    made: Arc<Mutex<Vec<Value>>>,
     /// The rest of lists whose first pages were told.
     rests: Arc<Mutex<HashMap<String, Rest>>>,
 }
@@ -51,6 +52,7 @@ impl Server {
             store,
             faults: Arc::new(Mutex::new(Box::new(|_| Fault::None))),
             received: Arc::default(),
+            made: Arc::default(),
             rests: Arc::default(),
         }
     }
@@ -72,7 +74,9 @@ impl Server {
     pub async fn answer(&self, server: &str, request: Request) -> anyhow::Result<Answer> {
         let received = Received { server: server.to_owned(), request };
         let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner)(&received);
-        let path = received.request.path.clone();
+        let (method, path) = (received.request.method, received.request.path.clone());
+        let body = received.request.body.as_ref().and_then(|(_, body)| serde_json::from_slice(body).ok());
+        let body: Value = body.unwrap_or_default();
         self.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
         match fault {
             Fault::Refuse => anyhow::bail!("connection refused"),
@@ -87,6 +91,11 @@ impl Server {
             .filter_map(|pair| pair.split_once('='))
             .map(|(key, value)| (key.to_owned(), unescape(value)))
             .collect();
+        match method {
+            Method::Get => {}
+            Method::Post => return Ok(self.make(path, &body)),
+            Method::Patch => return Ok(self.change_status(path, &body)),
+        }
         let Some(watched) = Watched::ALL.into_iter().find(|kind| kind.path("").split('?').next() == Some(path)) else {
             return Ok(status(404, "the server could not find the requested resource"));
         };
@@ -97,6 +106,40 @@ impl Server {
         } else {
             cut(self.list(watched, &query, visible, fault), fault)
         })
+    }
+
+    /// What was made so far: Events.
+    pub fn made(&self) -> Vec<Value> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn make(&self, path: &str, object: &Value) -> Answer {
+        if !path.ends_with("/events") {
+            return status(404, "the server could not find the requested resource");
+        }
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.iter().any(|other| other["metadata"] == object["metadata"]) {
+            return status(409, "already exists");
+        }
+        made.push(object.clone());
+        text(201, object.to_string())
+    }
+
+    /// Takes a merge patch of a Service's status for the version that it names.
+    fn change_status(&self, path: &str, patch: &Value) -> Answer {
+        let parts: Vec<&str> = path.split('/').collect();
+        let ["", "api", "v1", "namespaces", namespace, "services", name, "status"] = parts[..] else {
+            return status(404, "the server could not find the requested resource");
+        };
+        let Some(mut object) = self.store.get(Watched::Services, namespace, name) else {
+            return status(404, "not found");
+        };
+        if patch["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+            return status(409, "the object has been modified");
+        }
+        object["status"] = patch["status"].clone();
+        self.store.put(Watched::Services, object.clone());
+        text(200, object.to_string())
     }
 
     fn list(&self, watched: Watched, query: &HashMap<String, String>, visible: u64, fault: Fault) -> Answer {
