@@ -23,6 +23,7 @@ pub mod model;
 pub mod plan;
 pub mod probe;
 pub mod reconcile;
+pub mod reports;
 pub mod reserve;
 pub mod resolve;
 pub mod simulate;

@@ -132,3 +132,48 @@ fn b79_traffic_goes_on_without_the_api_server_and_follows_it_when_it_comes_back(
     let log = agent.log_text();
     assert!(!log.contains("hush-hush"), "{log}");
 }
+
+#[test]
+fn refusals_become_events_and_load_balancers_get_addresses_from_the_pool() {
+    if !need::root("refusals_become_events_and_load_balancers_get_addresses_from_the_pool") {
+        return;
+    }
+    let world = World::build(Shape::default()).unwrap();
+    let _servers = world.start_servers().unwrap();
+    let api = Api::start(&world);
+    let web = Service::new("web", 1).echo().load_balancer().endpoints(&world.pods);
+    // As it is made: without a status.
+    let text = web.yaml();
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("status:") && !line.contains("loadBalancer:") && !line.contains("ingress:"));
+    api.store.put_manifest(&lines.collect::<Vec<_>>().join("\n"));
+    // It claims what the other one has.
+    let thief = json!({"metadata": {"name": "thief", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"port": 7}]}});
+    let [pool, _] = web.lb_ips();
+    let mut agent = Agent::prepare(world.node(0).unwrap(), &["--load-balancer-pools", &pool.to_string()]).unwrap();
+    agent.follow(&api.kubeconfig());
+    agent.spawn().unwrap();
+    agent.wait_until_ready().unwrap();
+    api.store.put(Watched::Services, thief);
+
+    agent
+        .wait("the address in the status", |_| {
+            let service = api.store.get(Watched::Services, "default", "web").unwrap();
+            Ok(service["status"]["loadBalancer"]["ingress"][0]["ip"] == pool.to_string())
+        })
+        .unwrap();
+    let to = SocketAddr::new(pool, 7);
+    agent
+        .wait("the address to work", |_| Ok(Transport::Tcp.ask(&world.client().unwrap().ns, to, "hello").is_ok()))
+        .unwrap();
+    agent.wait("the Event", |_| Ok(!api.server.made().is_empty())).unwrap();
+    let event = api.server.made().remove(0);
+    assert_eq!(
+        (event["regarding"]["name"].as_str(), event["type"].as_str()),
+        (Some("thief"), Some("Warning")),
+        "{event}"
+    );
+    assert!(event["note"].as_str().unwrap().contains("10.96.0.1"), "{event}");
+}

@@ -15,7 +15,9 @@ fn read(file: &str) -> String {
 
 fn documents(file: &str) -> Vec<Value> {
     let text = read(file);
-    text.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"))).collect()
+    text.split("\n---\n")
+        .map(|text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}")))
+        .collect()
 }
 
 fn texts(list: &Value) -> Vec<String> {

@@ -55,8 +55,9 @@ use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
 use crate::health::HealthPorts;
-use crate::model::Rules;
+use crate::model::{Problem, Rules, ServiceName};
 use crate::reconcile::Reconciler;
+use crate::reports::Reporter;
 use crate::reserve::Reserved;
 use crate::resolve::{Node, Policy};
 use crate::sockets::Tables as SocketTables;
@@ -106,7 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
-    let Agent { follower, syncer, view, sweeper, sockets, reader, names, announcer, health } = agent;
+    let Agent { follower, syncer, view, sweeper, sockets, reader, names, announcer, health, reporter } = agent;
     tasks.spawn(follower.run());
     tasks.spawn(syncer.run());
     tasks.spawn(sweeper.run());
@@ -119,6 +120,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks.spawn(announcer.run());
     }
     tasks.spawn(health.run());
+    if let Some(reporter) = reporter {
+        tasks.spawn(reporter.run());
+    }
     let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
         let mut closed = closed;
         let _closing = closed.changed().await;
@@ -154,6 +158,8 @@ struct Agent {
     names: AgentNames,
     announcer: Option<Announcer>,
     health: HealthTask,
+    /// Where there is an API server to write to.
+    reporter: Option<Reporter>,
 }
 
 impl Agent {
@@ -185,6 +191,13 @@ impl Agent {
         let (send_addresses, addresses) = watch::channel(Vec::new());
         let looks =
             Arc::new(Agents { published: published.clone(), api: api.clone(), node_name: config.node_name.clone() });
+        let reporter = api.clone().map(|api| Reporter {
+            api,
+            node_name: config.node_name.clone(),
+            pools: config.load_balancer_pools.clone(),
+            snapshots: published.snapshot.subscribe(),
+            problems: refusals(&published),
+        });
         let health = HealthTask {
             ports: HealthPorts::new(looks.clone(), policy(config), addresses.clone()),
             own: config.healthz_bind,
@@ -246,7 +259,7 @@ impl Agent {
             unpinned: None,
         };
         let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
-        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names, announcer, health })
+        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names, announcer, health, reporter })
     }
 
     /// Fills the maps, then attaches.
@@ -305,6 +318,20 @@ impl expire::Ended for Sweeper {
     fn ended_v6(&self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>) {
         self.events.tell(events::timed_out(key, flow, &self.names));
     }
+}
+
+/// What is refused, of the sources, of resolving, and for want of room.
+fn refusals(published: &Arc<Published>) -> Box<dyn Fn() -> Vec<Problem> + Send + Sync> {
+    let published = published.clone();
+    Box::new(move || {
+        let refused = |(name, why): &(ServiceName, String)| {
+            Problem::error(format!("the Service does not fit: {why}")).about(name)
+        };
+        published.sync.look(|sync| {
+            let problems = sync.desired.problems.iter().filter(|problem| problem.about.is_some()).cloned();
+            problems.chain(sync.report.refused.iter().map(refused)).collect()
+        })
+    })
 }
 
 fn rules(config: &Config) -> Rules {

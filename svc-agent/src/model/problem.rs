@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::ServiceName;
+
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -30,22 +32,32 @@ pub struct Problem {
     pub severity: Severity,
     /// The line.
     pub text: String,
+    /// The Service that it is about, where somebody is to be told.
+    pub about: Option<ServiceName>,
 }
 
 impl Problem {
     /// Something that was asked for and is not done.
     pub fn error(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, text: text.into() }
+        Self { severity: Severity::Error, text: text.into(), about: None }
     }
 
     /// Something done that was probably not meant.
     pub fn warning(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, text: text.into() }
+        Self { severity: Severity::Warning, text: text.into(), about: None }
     }
 
     /// Something good to know.
     pub fn notice(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Notice, text: text.into() }
+        Self { severity: Severity::Notice, text: text.into(), about: None }
+    }
+}
+
+impl Problem {
+    /// The same about a Service.
+    #[must_use]
+    pub fn about(self, service: &ServiceName) -> Self {
+        Self { about: Some(service.clone()), ..self }
     }
 }
 

@@ -271,7 +271,7 @@ fn refused(service: &Service, claim: &Claim, owner: &ServiceName) -> Problem {
         (kind, Key::NodePort(port, protocol)) => (field(kind).to_owned(), format!("{port} {protocol}")),
     };
     let text = format!("{what} belongs to Service `{owner}`, which comes first; choose another");
-    Problem::error(at(service, &field, &text))
+    Problem::error(at(service, &field, &text)).about(&service.name)
 }
 
 const fn field(kind: FrontendKind) -> &'static str {

@@ -57,7 +57,7 @@ impl Store {
         store.put(
             Watched::Services,
             json!({"metadata": {"name": "kubernetes", "namespace": "default"},
-                "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": [{"name": "https", "port": 443}]}}),
+                "spec": {"clusterIP": "10.96.255.1", "clusterIPs": ["10.96.255.1"], "ports": [{"name": "https", "port": 443}]}}),
         );
         store
     }

@@ -89,6 +89,10 @@ pub const RIGHTS: &[Right] = &[
     Right { group: "", resource: "services", verbs: &["list", "watch"] },
     Right { group: "discovery.k8s.io", resource: "endpointslices", verbs: &["list", "watch"] },
     Right { group: "", resource: "nodes", verbs: &["list", "watch"] },
+    // Addresses from `load-balancer-pools`.
+    Right { group: "", resource: "services/status", verbs: &["patch"] },
+    // What is refused.
+    Right { group: "events.k8s.io", resource: "events", verbs: &["create"] },
 ];
 
 /// Text within a query.

@@ -53,6 +53,16 @@ impl WatchedApi {
         self.0.state().freshness()
     }
 
+    /// Sends a request to the server that is asked at present; the status of its answer.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn send(&self, request: transport::Request) -> Result<u16, String> {
+        let server = self.0.servers.current();
+        let answer = self.0.transport.send(&server, request).await;
+        answer.map(|answer| answer.status).map_err(|error| format!("{error:#}"))
+    }
+
     /// Whether this node is going away.
     pub fn leaving(&self) -> bool {
         self.0.state().leaving()

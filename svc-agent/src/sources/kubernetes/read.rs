@@ -88,7 +88,8 @@ pub fn object(watched: Watched, value: &Value, name: &ServiceName, rules: &Rules
     };
     let problems = findings.all().iter().map(|finding| {
         let place = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
-        Problem { severity: finding.severity, text: format!("{ORIGIN}, {subject}: {place}{}", finding.text) }
+        let about = (watched == Watched::Services).then(|| name.clone());
+        Problem { severity: finding.severity, text: format!("{ORIGIN}, {subject}: {place}{}", finding.text), about }
     });
     (object.filter(|_| !findings.refused()), problems.collect())
 }

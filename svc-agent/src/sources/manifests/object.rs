@@ -183,7 +183,7 @@ impl Contents {
         let problems = findings.all().iter().map(|finding| {
             let place = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
             let text = format!("{origin}, {subject}: {place}{}", finding.text);
-            Problem { severity: finding.severity, text }
+            Problem { severity: finding.severity, text, about: None }
         });
         let problems = problems.collect();
         let object = object.filter(|_| !findings.refused() && key.is_some());
