@@ -152,6 +152,18 @@ fn b41_a_packet_that_leaves_no_room_for_the_tunnel_is_too_big() {
 }
 
 #[test]
+fn b41_a_packet_for_the_tunnel_is_not_translated_for_its_length() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::UDP, world.vip, &[world.far], false);
+        // Its source is forged: the address of the tunnel's own end.
+        let client = world.client.replace(&ip(world.client), world.node);
+        let large = Frame::udp(&client, world.vip).payload(&vec![7; 1500 - world.header - 8]).build();
+        let run = oracle.run(Hook::Ingress, UPLINK, &large);
+        assert_ne!(run.outcome, Outcome::Deliver);
+    });
+}
+
+#[test]
 fn b37_the_way_to_the_backends_node_is_found_and_followed() {
     for_each_world(|oracle, world| {
         let far = world.far.replace("244.2.", "244.3.").replace("244:2:", "244:3:");

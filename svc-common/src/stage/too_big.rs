@@ -52,7 +52,9 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
         return Err(Reason::Unanswered);
     }
     let as_forwarded = flow.flags & flow_flags::REVERSE == 0 && flow.src == parsed.tuple.src;
-    if as_forwarded || (F::Messages::may_be_cut(pkt) && is_foreign::<F, P, E>(pkt, env, &flow.src)) {
+    // What goes through a tunnel is translated nowhere; its flow has the tunnel's ends.
+    let translated = flow.flags & flow_flags::ENCAP == 0;
+    if translated && (as_forwarded || (F::Messages::may_be_cut(pkt) && is_foreign::<F, P, E>(pkt, env, &flow.src))) {
         flow.flags &= !(flow_flags::FORWARD | flow_flags::HOP_RESOLVED);
         rewrite::<F, true>(pkt, parsed, flow)?;
         if parsed.tuple.proto == proto::SCTP {
