@@ -2,7 +2,7 @@
 //! manager and a load balancer's controller would.
 //!
 //! A function from snapshots to snapshots with a memory. It knows no files but the one that keeps its memory
-//! ([`file`]), and nothing of this node: every node that reads the same objects comes to the same result, except where it
+//! ([`mod@file`]), and nothing of this node: every node that reads the same objects comes to the same result, except where it
 //! remembers something else.
 
 mod allocate;
