@@ -8,8 +8,9 @@ mod events;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -122,7 +123,9 @@ impl Reporter {
     }
 
     fn event(&self, notice: &Notice) -> Request {
-        let time = k8s_openapi::jiff::Timestamp::now();
+        // By way of the clock of std: without kube, jiff has none.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = Timestamp::from_microsecond(now.as_micros() as i64).unwrap_or_default();
         Request {
             method: Method::Post,
             path: events::path(&notice.service.namespace),
