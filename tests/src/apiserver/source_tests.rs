@@ -205,8 +205,8 @@ async fn b79_an_older_list_is_not_followed_unless_all_servers_insist() {
     // One of two servers is behind, and the watches break.
     let breaks = AtomicU32::new(0);
     server.fail(move |received| match (received.server.as_str(), received.request.path.contains("watch=1")) {
-        ("a", false) => Fault::Behind(1),
         (_, true) if breaks.fetch_add(1, Ordering::Relaxed) < 6 => Fault::Cut(0),
+        ("a", _) => Fault::Behind(20),
         _ => Fault::None,
     });
     for _ in 0..600 {
