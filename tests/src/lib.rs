@@ -23,6 +23,7 @@ pub mod binaries;
 pub mod cgroup;
 pub mod client;
 pub mod demo;
+pub mod dns;
 pub mod load;
 pub mod manifest;
 pub mod message;
@@ -33,6 +34,7 @@ pub mod packet;
 pub mod pieces;
 pub mod scratch;
 pub mod server;
+pub mod statistics;
 pub mod topology;
 pub mod wire;
 
