@@ -257,6 +257,15 @@ mod host {
             Ok(())
         }
 
+        /// Aggregates of test runs are of no type, and of these the kernel neither carries nor unpacks any.
+        fn open_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
+            if self.is_aggregate() { Err(Reason::Malformed) } else { self.open_gap(bytes) }
+        }
+
+        fn close_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
+            if self.is_aggregate() { Err(Reason::Malformed) } else { self.close_gap(bytes) }
+        }
+
         fn pull(&mut self, bytes: usize) -> Result<(), Reason> {
             if bytes <= self.len { Ok(()) } else { Err(Reason::Malformed) }
         }

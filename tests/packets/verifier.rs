@@ -4,7 +4,7 @@ use aya::{EbpfLoader, maps::MapData, programs::Program};
 use aya_obj::Object;
 use svc_agent::{attach::debug_log, datapath};
 use svc_common::maps::{Writer, spec};
-use svc_tests::oracle::with_oracle;
+use svc_tests::{oracle::with_oracle, scratch};
 
 /// The verifier gives up after a million instructions; a program that is near that is one change, or one older kernel, away from
 /// not loading.
@@ -49,7 +49,10 @@ fn ordinary_programs_have_no_map_for_a_log() {
 fn programs_only_read_what_the_agent_writes() {
     const RDONLY_PROG: u32 = 1 << 7;
     with_oracle(|_| {
-        let pins = tempfile::Builder::new().prefix("svct-verifier-").tempdir_in("/sys/fs/bpf").expect("a bpffs");
+        let pins = tempfile::Builder::new()
+            .prefix(&format!("{}-", scratch::name()))
+            .tempdir_in("/sys/fs/bpf")
+            .expect("a bpffs");
         let object = datapath::object().expect("embedded");
         let parsed = Object::parse(object).expect("an object");
         let mut loader = EbpfLoader::new();

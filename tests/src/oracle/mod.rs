@@ -87,20 +87,25 @@ pub fn with_oracle(test: impl FnOnce(&mut Oracle) + Send + 'static) {
 
 /// The same for anything that returns a value; nothing without the privilege or the programs.
 pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Option<T> {
-    if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
-        return None;
-    }
     let joined = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
-            stay_on_one_cpu();
-            task(&mut Oracle::new())
-        });
+        let thread = scope.spawn(|| Oracle::in_this_thread().map(|mut oracle| task(&mut oracle)));
         thread.join()
     });
     match joined {
-        Ok(value) => Some(value),
+        Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+impl Oracle {
+    /// An oracle in this thread, which leaves its network namespace for a new one; nothing without the privilege or the programs.
+    pub fn in_this_thread() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
+            return None;
+        }
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
+        stay_on_one_cpu();
+        Some(Self::new())
     }
 }
 

@@ -20,26 +20,57 @@ impl Oracle {
         self.put_at(spec::SVC_CIDRS_V6.name, 0, cidrs);
     }
 
+    /// Forgets them.
+    pub(super) fn forget_service_networks(&mut self) {
+        self.memory.v4.service_cidrs = Cidrs::default();
+        self.put_at(spec::SVC_CIDRS_V4.name, 0, Cidrs::<[u8; 4]>::default());
+        self.memory.v6.service_cidrs = Cidrs::default();
+        self.put_at(spec::SVC_CIDRS_V6.name, 0, Cidrs::<[u8; 16]>::default());
+    }
+
     /// Adds a source range of a service.
     pub fn add_range(&mut self, service: u32, addr: &str, bits: u8) {
-        match addr.parse().expect("an address") {
+        self.set_range(service, addr.parse().expect("an address"), bits, true);
+    }
+
+    /// Adds or removes a source range of a service.
+    pub fn set_range(&mut self, service: u32, addr: IpAddr, bits: u8, present: bool) {
+        match addr {
             IpAddr::V4(addr) => {
-                self.memory.v4.ranges.insert((service, addr.octets(), bits));
-                let key = Key::new(32 + u32::from(bits), RangeKey::new(service, addr.octets()));
-                if let Some(kernel) = &mut self.kernel {
-                    let map = kernel.map_mut(spec::RANGES_V4.name).expect("RANGES_V4");
-                    LpmTrie::try_from(map).expect("a trie").insert(&key, 1u32, 0).expect("RANGES_V4");
+                let (addr, ranges) = (addr.octets(), &mut self.memory.v4.ranges);
+                let range = (service, addr, bits);
+                if if present { ranges.insert(range) } else { ranges.remove(&range) } {
+                    self.put_range(spec::RANGES_V4.name, RangeKey::new(service, addr), bits, present);
                 }
             }
             IpAddr::V6(addr) => {
-                self.memory.v6.ranges.insert((service, addr.octets(), bits));
-                let key = Key::new(32 + u32::from(bits), RangeKey::new(service, addr.octets()));
-                if let Some(kernel) = &mut self.kernel {
-                    let map = kernel.map_mut(spec::RANGES_V6.name).expect("RANGES_V6");
-                    LpmTrie::try_from(map).expect("a trie").insert(&key, 1u32, 0).expect("RANGES_V6");
+                let (addr, ranges) = (addr.octets(), &mut self.memory.v6.ranges);
+                let range = (service, addr, bits);
+                if if present { ranges.insert(range) } else { ranges.remove(&range) } {
+                    self.put_range(spec::RANGES_V6.name, RangeKey::new(service, addr), bits, present);
                 }
             }
         }
+    }
+
+    /// Removes every source range.
+    pub(super) fn forget_ranges(&mut self) {
+        for (service, addr, bits) in self.memory.v4.ranges.clone() {
+            self.set_range(service, addr.into(), bits, false);
+        }
+        for (service, addr, bits) in self.memory.v6.ranges.clone() {
+            self.set_range(service, addr.into(), bits, false);
+        }
+    }
+
+    fn put_range<A>(&mut self, name: &str, range: RangeKey<A>, bits: u8, present: bool)
+    where
+        RangeKey<A>: aya::Pod,
+    {
+        let Some(kernel) = &mut self.kernel else { return };
+        let map: Result<LpmTrie<_, RangeKey<A>, u32>, _> = LpmTrie::try_from(kernel.map_mut(name).expect(name));
+        let (mut map, key) = (map.expect(name), Key::new(RangeKey::<A>::SERVICE_BITS + u32::from(bits), range));
+        if present { map.insert(&key, 1, 0) } else { map.remove(&key) }.expect(name);
     }
 
     /// Says which sets a backend is in.

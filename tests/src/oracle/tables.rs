@@ -288,6 +288,8 @@ impl Oracle {
         for id in ids {
             self.remove_backend(id);
         }
+        self.forget_ranges();
+        self.forget_service_networks();
         self.next_row = 0;
         self.set_clock(0);
         self.reset_counters();

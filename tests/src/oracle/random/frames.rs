@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use svc_common::net::proto;
 
 use super::{dice::Dice, talk::Talk};
-use crate::oracle::{ROUTER_MAC, UPLINK_MAC};
+use crate::{
+    oracle::{ROUTER_MAC, UPLINK_MAC},
+    pieces,
+};
 
 /// A frame of a conversation.
 pub(super) fn frame(dice: &mut Dice<'_>, talk: &Talk) -> Vec<u8> {
@@ -17,6 +20,58 @@ pub(super) fn frame(dice: &mut Dice<'_>, talk: &Talk) -> Vec<u8> {
     let mut frame = ethernet(dice, talk.src, &packet);
     disturb(dice, &mut frame);
     frame
+}
+
+/// A frame of a conversation inside of another one, as a node sends it to a backend on another one.
+pub(super) fn tunnelled(dice: &mut Dice<'_>, talk: &Talk, backend: IpAddr) -> Vec<u8> {
+    let transport = transport(dice, talk);
+    let inner = packet(dice, talk.src, talk.dst, talk.proto, &transport);
+    let (other, proto) = match talk.src {
+        IpAddr::V4(_) => (IpAddr::from([192, 0, 2, 20]), proto::IPIP),
+        IpAddr::V6(_) => (IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20]), proto::IPV6),
+    };
+    let outer = packet(dice, other, backend, proto, &inner);
+    let mut frame = ethernet(dice, talk.src, &outer);
+    disturb(dice, &mut frame);
+    frame
+}
+
+/// A piece of one of a few datagrams, whose other pieces come at other times, in any order.
+pub(super) fn piece(dice: &mut Dice<'_>) -> Vec<u8> {
+    const DATAGRAMS: usize = 24;
+    let which = dice.below(DATAGRAMS);
+    let pieces = pieces(&mut Dice::Seed(which as u64), which as u32);
+    dice.pick(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>()).to_vec()
+}
+
+fn pieces(dice: &mut Dice<'_>, id: u32) -> Vec<Vec<u8>> {
+    let talk = &Talk::new(dice);
+    let transport = transport(dice, talk);
+    let mut whole = [UPLINK_MAC, ROUTER_MAC].concat();
+    let len = transport.len() as u16;
+    match (talk.src, talk.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            whole.extend([0x08, 0x00, 0x45, 0]);
+            whole.extend((20 + len).to_be_bytes());
+            whole.extend([0, 0, 0, 0, 64, talk.proto, 0, 0]);
+            whole.extend(src.octets());
+            whole.extend(dst.octets());
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            whole.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            whole.extend(len.to_be_bytes());
+            whole.extend([talk.proto, 64]);
+            whole.extend(src.octets());
+            whole.extend(dst.octets());
+        }
+        _ => {}
+    }
+    whole.extend(transport);
+    let size = dice.pick(&[8, 16, 24, 520, 1_280]);
+    let mut pieces = pieces::pieces(&whole, size, id);
+    // Those behind a few are like these.
+    pieces.truncate(5);
+    pieces
 }
 
 /// An ICMP error about a frame, from somebody on its way or from where it went.

@@ -6,6 +6,7 @@
 pub mod dice;
 mod frames;
 pub mod fuzz;
+mod rules;
 mod shrink;
 mod story;
 mod talk;

@@ -1,10 +1,14 @@
 //! One history: what its steps do, and what both compilations make of it.
 
-use std::{collections::VecDeque, fmt, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use svc_common::{
     env::Table,
-    maps::{Config, Flow, Frontend, Selection, Tuple, flow_flags, frontend_flags},
+    maps::{Config, Flow, Frontend, Selection, Tuple, backend_flags, flow_flags, frontend_flags},
     net::{Be16, proto},
     outcome::Outcome,
     packet::Hook,
@@ -13,7 +17,8 @@ use svc_common::{
 use super::{
     dice::Dice,
     frames,
-    talk::{BACKENDS, PORT, Talk, VIPS},
+    rules::Sums,
+    talk::{BACKENDS, NETWORK_V4, NETWORK_V6, PORT, RANGES, Talk, VIPS},
 };
 use crate::{
     oracle::{FLOWS, Oracle, Run, UPLINK, WORKLOAD},
@@ -78,6 +83,15 @@ pub(super) enum Action {
         proto: u8,
         frontend: Option<Frontend>,
     },
+    /// Whom the address of a load balancer serves.
+    Range {
+        service: u32,
+        net: IpAddr,
+        bits: u8,
+        present: bool,
+    },
+    /// It is known where ClusterIPs are taken from.
+    Networks,
     /// One direction of a connection is evicted.
     Forget(Talk),
     Neighbours(bool),
@@ -105,6 +119,10 @@ impl fmt::Display for Action {
             Self::Ports { min, max } => write!(f, "source ports {min}-{max}"),
             Self::Limit(limit) => write!(f, "{limit} new connections in a second"),
             Self::Frontend { vip, proto, frontend } => write!(f, "frontend {vip} protocol {proto}: {frontend:?}"),
+            Self::Range { service, net, bits, present } => {
+                write!(f, "service {service} serves {net}/{bits}: {present}")
+            }
+            Self::Networks => write!(f, "networks of services"),
             Self::Forget(talk) => write!(f, "evicted: {talk:?}"),
             Self::Neighbours(known) => write!(f, "neighbours known: {known}"),
             Self::Crowd(room) => write!(f, "room for {room} established flows"),
@@ -179,6 +197,12 @@ impl Story {
             (6, Some(old)) => (frames::error(dice, &old.bytes), Some((old.next, old.ifindex))),
             // The same frame again.
             (7, Some(old)) => (Some(old.bytes.clone()), Some((old.hook, old.ifindex))),
+            (8, _) if dice.one_in(2) => (Some(frames::piece(dice)), Some((Hook::Ingress, oracle.ifindex(UPLINK)))),
+            (8, _) if dice.one_in(4) => {
+                let talk = Talk::new(dice);
+                let (backend, _) = dice.pick(BACKENDS[usize::from(talk.src.is_ipv6())]);
+                (Some(frames::tunnelled(dice, &talk, backend)), Some((Hook::Ingress, oracle.ifindex(UPLINK))))
+            }
             _ => (None, None),
         };
         let bytes = bytes.unwrap_or_else(|| {
@@ -238,6 +262,7 @@ impl Story {
                 let flags = (dice.below(4) as u32)
                     | if affinity { frontend_flags::AFFINITY } else { 0 }
                     | if dice.one_in(6) { frontend_flags::SOURCE_RANGES } else { 0 }
+                    | if dice.one_in(3) { frontend_flags::DSR } else { 0 }
                     | if dice.one_in(3) { frontend_flags::EXTERNAL_LOCAL } else { 0 }
                     | if dice.one_in(3) { frontend_flags::INTERNAL_LOCAL } else { 0 }
                     | (dice.below(2) as u32) << frontend_flags::GENERATION_SHIFT;
@@ -250,7 +275,12 @@ impl Story {
                 Some(talk) => Action::Forget(if dice.one_in(2) { talk } else { talk.reverse() }),
                 None => Action::Epoch,
             },
-            38 if dice.one_in(20) => Action::Crowd(dice.below(6) as u32),
+            38 if dice.one_in(2) => {
+                let (net, bits) = dice.pick(RANGES[family]);
+                Action::Range { service: id, net, bits, present: !dice.one_in(3) }
+            }
+            39 if dice.one_in(8) => Action::Networks,
+            38 if dice.one_in(10) => Action::Crowd(dice.below(6) as u32),
             39 if dice.one_in(20) => Action::Neighbours(!oracle.knows_neighbours),
             _ => Action::Epoch,
         }
@@ -297,6 +327,8 @@ impl Story {
                 Some(frontend) => oracle.put_frontend(&vip.to_string(), *proto, *frontend),
                 None => oracle.remove_frontend(&vip.to_string(), *proto),
             },
+            Action::Range { service, net, bits, present } => oracle.set_range(*service, *net, *bits, *present),
+            Action::Networks => oracle.set_service_networks(NETWORK_V4, NETWORK_V6),
             Action::Forget(talk) => forget(oracle, talk),
             Action::Neighbours(known) => {
                 if *known {
@@ -318,6 +350,12 @@ impl Story {
             Outcome::Drop(reason) if !counted.contains(&reason) => return Err(format!("{reason:?} is not counted")),
             _ if counted.len() > 8 => return Err(format!("one packet, but counted are {counted:?}")),
             _ => {}
+        }
+        if let (Some(before), Some(after)) = (Sums::of(bytes), Sums::of(&run.bytes))
+            && !matches!(run.outcome, Outcome::Drop(_))
+            && !before.may_become(&after)
+        {
+            return Err(format!("checksums: {before:?} became {after:?} in {}", hex(&run.bytes)));
         }
         if run.bytes != bytes {
             let next = if run.outcome == Outcome::Deliver && hook == Hook::Ingress { Hook::Egress } else { hook };
@@ -366,6 +404,10 @@ fn table(oracle: &mut Oracle, index: u32, service: u32, backends: &[usize]) {
             let id = FIRST_BACKEND + service * ROOM + *at as u32;
             let (addr, port) = all[*at];
             oracle.set_backend(id, service, &SocketAddr::new(addr, port).to_string());
+            if *at == 0 {
+                // The pod of this node: what comes for it out of a tunnel is unpacked.
+                oracle.change_backend_flags(id, |flags| flags | backend_flags::LOCAL);
+            }
             id
         })
         .collect();
@@ -380,11 +422,11 @@ fn forget(oracle: &mut Oracle, talk: &Talk) {
     let (sport, dport) = (Be16::from_host(talk.sport), Be16::from_host(talk.dport));
     for table in [Table::Established, Table::Embryo] {
         match (talk.src, talk.dst) {
-            (std::net::IpAddr::V4(src), std::net::IpAddr::V4(dst)) => {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 let (src, dst) = (src.octets(), dst.octets());
                 oracle.remove_flow_v4(table, &Tuple { src, dst, sport, dport, proto: talk.proto, pad: [0; 3] });
             }
-            (std::net::IpAddr::V6(src), std::net::IpAddr::V6(dst)) => {
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let (src, dst) = (src.octets(), dst.octets());
                 oracle.remove_flow_v6(table, &Tuple { src, dst, sport, dport, proto: talk.proto, pad: [0; 3] });
             }

@@ -29,6 +29,27 @@ const CLIENTS: [&[IpAddr]; 2] = [
 /// Sources that no client has.
 const ODD: [&[IpAddr]; 2] = [&[v4(127, 0, 0, 1), v4(127, 255, 0, 9)], &[v6(0, 0, 0, 0, 1)]];
 
+/// Addresses of these networks that no service has.
+const UNASSIGNED: [IpAddr; 2] = [v4(10, 96, 0, 99), v6(0xfd00, 0x96, 0, 0, 0x99)];
+
+/// Where ClusterIPs are taken from: address and mask of each family.
+pub(super) const NETWORK_V4: ([u8; 4], [u8; 4]) = ([10, 96, 0, 0], [255, 255, 0, 0]);
+pub(super) const NETWORK_V6: ([u8; 16], [u8; 16]) = (
+    [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0],
+);
+
+/// Networks that a load balancer's address may serve, and how many bits of each count.
+pub(super) const RANGES: [&[(IpAddr, u8)]; 2] = [
+    &[(v4(198, 51, 100, 7), 32), (v4(198, 51, 100, 0), 24), (v4(198, 51, 96, 0), 21), (v4(0, 0, 0, 0), 0)],
+    &[
+        (v6(0x2001, 0xdb8, 7, 0, 7), 128),
+        (v6(0x2001, 0xdb8, 7, 0, 0), 64),
+        (v6(0x2001, 0xdb8, 0, 0, 0), 31),
+        (v6(0, 0, 0, 0, 0), 0),
+    ],
+];
+
 /// ClusterIP, node address, ClusterIP, address of a load balancer.
 pub(super) const VIPS: [&[IpAddr]; 2] = [
     &[v4(10, 96, 0, 10), v4(192, 0, 2, 10), v4(10, 96, 0, 20), v4(203, 0, 113, 5)],
@@ -81,6 +102,7 @@ impl Talk {
             0 => backend,
             1 => (dice.pick(CLIENTS[family]), PORT),
             2 => (dice.pick(VIPS[family]), dice.pick(&[81, 8080, 443])),
+            3 if dice.one_in(4) => (UNASSIGNED[family], PORT),
             _ => (dice.pick(VIPS[family]), PORT),
         };
         let sport = match dice.below(24) {
