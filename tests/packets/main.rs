@@ -9,6 +9,7 @@ mod dnat;
 mod dsr;
 mod extension;
 mod flood;
+mod foreign;
 mod forward;
 mod fragment;
 mod icmp;
