@@ -10,8 +10,8 @@ use crate::{build, run, setup};
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to measure, and its options
-    #[arg(default_value = "packets", trailing_var_arg = true, allow_hyphen_values = true)]
+    /// What to measure, and its options; everything, if nothing is named
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     what: Vec<String>,
 }
 

@@ -1,63 +1,38 @@
 //! Benchmarks: everything that a table compares is measured in turn in one run, since machines differ and are noisy.
+//!
+//! A benchmark fills a [`Report`]: tables by name of row and column, one value per round, and goals. It knows nothing of
+//! how that is printed or written.
 
 pub mod packets;
+mod report;
+mod samples;
+mod table;
 
-use serde_json::{Value, json};
+use std::path::PathBuf;
 
-/// One line of a table.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// What was measured.
-    pub name: &'static str,
-    /// ns per packet, one value per round.
-    pub ns: Vec<f64>,
+pub use self::{
+    report::{Bound, Goal, Report},
+    samples::Samples,
+    table::Table,
+};
+
+/// What every benchmark is asked for.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    /// A smoke run: one short round, which measures nothing that means anything
+    #[arg(long, global = true)]
+    pub quick: bool,
+    /// Rounds; every row of a table is measured once in each
+    #[arg(long, global = true, value_name = "N")]
+    pub rounds: Option<u32>,
+    /// Also write the result here, as JSON
+    #[arg(long, global = true, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
-impl Row {
-    fn sorted(&self) -> Vec<f64> {
-        let mut ns = self.ns.clone();
-        ns.sort_by(f64::total_cmp);
-        ns
+impl Options {
+    /// How many rounds to measure.
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 7 }).max(1)
     }
-
-    /// The middle value.
-    pub fn median(&self) -> f64 {
-        let sorted = self.sorted();
-        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-    }
-
-    /// Lowest and highest value.
-    pub fn spread(&self) -> (f64, f64) {
-        let sorted = self.sorted();
-        (sorted.first().copied().unwrap_or(f64::NAN), sorted.last().copied().unwrap_or(f64::NAN))
-    }
-}
-
-/// Prints rows with their ratios to the row `unit`.
-pub fn print(title: &str, unit: &str, rows: &[Row]) {
-    let base = rows.iter().find(|row| row.name == unit).map_or(f64::NAN, Row::median);
-    println!("{title}\n");
-    println!("{:<44} {:>10} {:>17} {:>12}", "", "ns/packet", "lowest-highest", format!("x {unit}"));
-    for row in rows {
-        let (low, high) = row.spread();
-        let spread = format!("{low:.1}-{high:.1}");
-        println!("{:<44} {:>10.1} {:>17} {:>12.2}", row.name, row.median(), spread, row.median() / base);
-    }
-    println!();
-}
-
-/// The same as JSON.
-pub fn to_json(unit: &str, rows: &[Row]) -> Value {
-    let base = rows.iter().find(|row| row.name == unit).map_or(f64::NAN, Row::median);
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let (low, high) = row.spread();
-            json!({
-                "name": row.name, "ns": row.median(), "lowest": low, "highest": high,
-                "ratio": row.median() / base, "rounds": row.ns,
-            })
-        })
-        .collect();
-    json!({ "unit": unit, "rows": rows })
 }

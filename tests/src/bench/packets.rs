@@ -14,25 +14,31 @@ use svc_common::{
     net::{Be16, Mac, proto},
 };
 
-use super::Row;
+use super::{Options, Report, Table};
 use crate::{
-    oracle::{Oracle, ROUTER_MAC, UPLINK, UPLINK_MAC},
+    oracle::{self, Oracle, ROUTER_MAC, UPLINK, UPLINK_MAC},
     packet::Frame,
 };
 
 /// The row that the others are compared with.
-pub const UNIT: &str = "MAC swap";
+const UNIT: &str = "MAC swap";
 
 /// Runs of one frame before its TTL is used up.
 const BURST: u32 = 250;
 /// Connections opened per round.
 const CONNECTIONS: u32 = 400;
 
-/// Measures `rounds` rounds of about `packets` packets each.
+/// Measures all of it.
 ///
 /// # Errors
-/// If a program cannot be run, or did something else than what is to be measured.
-pub fn run(oracle: &mut Oracle, rounds: u32, packets: u32) -> Result<Vec<Row>> {
+/// If there is nothing to measure with, or a program did something else than what is to be measured.
+pub fn run(options: &Options) -> Result<Report> {
+    let (rounds, packets) = (options.rounds(), if options.quick { 10_000 } else { 500_000 });
+    let report = oracle::in_namespace(move |oracle| measure(oracle, rounds, packets));
+    report.context("no root or no kernel programs; remedy: run `cargo xtask bench` as root")?
+}
+
+fn measure(oracle: &mut Oracle, rounds: u32, packets: u32) -> Result<Report> {
     // A program that is attached nowhere makes the kernel patch its dispatcher for every test run, milliseconds each.
     for (name, device) in [("limit_empty", "up1"), ("limit_mac_swap", "wl1"), (program::XDP, UPLINK)] {
         oracle.attach(name, device).with_context(|| format!("attaching `{name}` to {device}"))?;
@@ -45,31 +51,34 @@ pub fn run(oracle: &mut Oracle, rounds: u32, packets: u32) -> Result<Vec<Row>> {
     oracle.serve(10, proto::TCP, &["192.0.2.10:30081"], &["10.244.2.5:8080"]);
     oracle.serve(20, proto::TCP, &["[2001:db8::10]:30081"], &["[fd00:244:2::5]:8080"]);
 
-    let mut rows: Vec<Row> = Vec::new();
+    let mut table = Table::new("XDP, BPF_PROG_TEST_RUN, one core, one flow", "ns per packet");
     for _ in 0..rounds {
         let bursts = (packets / BURST).max(1);
-        let mut measured = vec![
-            ("empty program", burst(oracle, "limit_empty", &v4, bursts, XDP_PASS)?),
-            (UNIT, burst(oracle, "limit_mac_swap", &v4, bursts, XDP_TX)?),
-            ("replay IPv4", burst(oracle, program::XDP, &v4, bursts, XDP_TX)?),
-            ("replay IPv6", burst(oracle, program::XDP, &v6, bursts, XDP_TX)?),
-            ("not ours", burst(oracle, program::XDP, &foreign, bursts, XDP_PASS)?),
-        ];
+        for (name, program, frame, verdict) in [
+            ("empty program", "limit_empty", &v4, XDP_PASS),
+            (UNIT, "limit_mac_swap", &v4, XDP_TX),
+            ("replay IPv4", program::XDP, &v4, XDP_TX),
+            ("replay IPv6", program::XDP, &v6, XDP_TX),
+            ("not ours", program::XDP, &foreign, XDP_PASS),
+        ] {
+            table.add(name, "ns", burst(oracle, program, frame, bursts, verdict)?);
+        }
         for (name, client, vip, limit) in [
             ("MAC swap, single runs", "198.51.100.8", "192.0.2.10:30081", true),
             ("first packet IPv4 (source NAT), single runs", "198.51.100.8", "192.0.2.10:30081", false),
             ("first packet IPv6 (source NAT), single runs", "[2001:db8:7::8]", "[2001:db8::10]:30081", false),
         ] {
-            measured.push((name, first(oracle, client, vip, limit)?));
-        }
-        for (name, ns) in measured {
-            match rows.iter_mut().find(|row| row.name == name) {
-                Some(row) => row.ns.push(ns),
-                None => rows.push(Row { name, ns: vec![ns] }),
-            }
+            table.add(name, "ns", first(oracle, client, vip, limit)?);
         }
     }
-    Ok(rows)
+    let base = table.samples(UNIT, "ns");
+    for name in table.rows().map(str::to_owned).collect::<Vec<_>>() {
+        let ratio = table.samples(&name, "ns").over(&base);
+        table.set(&name, "times MAC swap", ratio);
+    }
+    let mut report = Report::new("packets");
+    report.tables.push(table);
+    Ok(report)
 }
 
 const XDP_PASS: u32 = 2;

@@ -1,45 +1,47 @@
 //! The benchmarks; `cargo xtask bench` builds and runs this.
 
-use std::path::PathBuf;
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+use svc_tests::bench::{Options, Report, packets};
 
-use anyhow::{Context, Result, bail};
-use clap::Parser;
-use svc_tests::{
-    bench::{self, packets},
-    oracle,
-};
-
-/// Measures the datapath.
+/// Measures what the datapath and the agent cost.
 #[derive(Parser)]
 struct Args {
+    /// All of them, one after the other, unless one is named
     #[command(subcommand)]
-    what: What,
+    what: Option<Benchmark>,
+    #[command(flatten)]
+    options: Options,
 }
 
-#[derive(clap::Subcommand)]
-enum What {
+#[derive(Clone, Copy, Subcommand)]
+enum Benchmark {
     /// ns per packet of the loaded programs
-    Packets {
-        /// A smoke run: one short round
-        #[arg(long)]
-        quick: bool,
-        /// Also write the result here, as JSON
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Packets,
+}
+
+impl Benchmark {
+    const ALL: [Self; 1] = [Self::Packets];
+
+    fn run(self, options: &Options) -> Result<Report> {
+        match self {
+            Self::Packets => packets::run(options).context("bench packets"),
+        }
+    }
 }
 
 fn main() -> Result<()> {
-    let What::Packets { quick, json } = Args::parse().what;
-    let (rounds, count) = if quick { (1, 10_000) } else { (9, 500_000) };
-    let rows = oracle::in_namespace(move |oracle| packets::run(oracle, rounds, count));
-    let Some(rows) = rows else {
-        bail!("nothing measured: benchmarks need root and the kernel programs: run `cargo xtask bench` as root");
-    };
-    let rows = rows?;
-    bench::print("XDP, BPF_PROG_TEST_RUN, one core, one flow", packets::UNIT, &rows);
-    if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&bench::to_json(packets::UNIT, &rows))?;
+    let Args { what, options } = Args::parse();
+    let benchmarks = what.map_or_else(|| Benchmark::ALL.to_vec(), |one| vec![one]);
+    let mut reports = Vec::new();
+    for benchmark in benchmarks {
+        let report = benchmark.run(&options)?;
+        println!("{report}");
+        reports.push(report.to_json());
+    }
+    if let Some(file) = options.json {
+        let text = serde_json::to_string_pretty(&Value::from(reports))?;
         std::fs::write(&file, text).with_context(|| format!("cannot write `{}`", file.display()))?;
     }
     Ok(())
