@@ -9,7 +9,7 @@ use crate::{
     net::proto,
     packet::{Hook, Packet},
     parse::Parsed,
-    reason::Reason,
+    reason::{Note, Reason},
     wire::{ETH_LEN, TcpHeader, UdpHeader},
 };
 
@@ -120,9 +120,9 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
                 return Attended::Replay;
             }
             flow.state &= !flow_state::ESTABLISHED;
-            env.count(Reason::PromotionRefused);
+            env.note(Note::PROMOTION_REFUSED);
         } else {
-            env.count(Reason::PromotionDeferred);
+            env.note(Note::PROMOTION_DEFERRED);
         }
     }
 
@@ -145,7 +145,7 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
     if env.lookup_flow(table, partner_key).is_none() {
         flow::init_partner::<F>(partner, partner_key, key, flow);
         if env.insert_flow(table, partner_key, partner).is_ok() {
-            env.count(Reason::PartnerRestored);
+            env.note(Note::PARTNER_RESTORED);
         }
     }
     Attended::Replay

@@ -12,7 +12,7 @@ use crate::{
     },
     net::Be16,
     packet::{Hook, Packet},
-    reason::Reason,
+    reason::{Note, Reason},
     snat,
 };
 
@@ -24,7 +24,7 @@ pub enum Decision {
     /// The connection is recorded, or need not be.
     Recorded,
     /// It is for us, but nobody serves it: the client is told (B64, B66).
-    Reject(Reason),
+    Reject,
     /// It is for us, but there is nowhere to send it.
     Drop(Reason),
 }
@@ -156,7 +156,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     let frontend = match frontend {
         Some(frontend) => *frontend,
         None if address != NOT_OURS && address & frontend_flags::VIP != 0 => {
-            return Decision::Reject(Reason::UnknownPort);
+            return Decision::Reject;
         }
         None => {
             if address == NOT_OURS && is_service_address::<F, E>(env, &key.dst) {
@@ -188,7 +188,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
             affinity::choose::<F, E>(env, &key.src, &Sticky::new(&frontend, external), fresh, *now)
         }
         Ok(id) => id,
-        Err(Reason::NoEndpoint) => return Decision::Reject(Reason::NoEndpoint),
+        Err(Reason::NoEndpoint) => return Decision::Reject,
         Err(reason) => return Decision::Drop(reason),
     };
     let backend_state = match env.lookup_backend(id) {
@@ -224,7 +224,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
             return Decision::Drop(Reason::NewFlowLimit);
         }
         // Its answers go another way, so the hash is enough: the next packet finds the same backend.
-        env.count(Reason::NewFlowLimit);
+        env.note(Note::FLOW_NOT_RECORDED);
         return Decision::Recorded;
     }
     if path == Path::Tunnel {

@@ -7,9 +7,7 @@ use crate::{
         Scratch, Selection, Tuple,
     },
     net::Mac,
-    outcome::Packed,
-    packet::{Hook, Packet},
-    reason::Reason,
+    reason::Note,
     stage::rare::fragment::Fragments,
 };
 
@@ -151,24 +149,10 @@ pub trait Env<F: Family>: Fragments<F> {
     /// Which connections began and were established in this second.
     fn new_flows(&mut self) -> Option<&mut NewFlows>;
 
-    /// Counts a reason.
-    fn count(&mut self, reason: Reason);
-
-    /// Ends a packet; none vanishes uncounted.
-    #[inline(always)]
-    fn drop_counted(&mut self, reason: Reason) -> Packed {
-        self.count(reason);
-        Packed::drop(reason)
-    }
-
-    /// Leaves a packet alone; counted once, where it comes in.
-    #[inline(always)]
-    fn pass_counted<P: Packet>(&mut self, reason: Reason) -> Packed {
-        if matches!(P::HOOK, Hook::Ingress) {
-            self.count(reason);
-        }
-        Packed::PASS
-    }
+    /// Counts what says nothing of the packet's fate. The reason for that is counted with the outcome ([`Packed::reason`]).
+    ///
+    /// [`Packed::reason`]: crate::outcome::Packed::reason
+    fn note(&mut self, note: Note);
 
     /// Counts a packet of a service.
     fn count_service(&mut self, service: u32, reverse: bool, bytes: u32);

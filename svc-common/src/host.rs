@@ -14,7 +14,7 @@ use crate::{
     outcome::Outcome,
     packet::{Frame, Hook, Packet},
     pipeline,
-    reason::Reason,
+    reason::{Note, Reason},
     stage::{
         self, Stage,
         rare::{Located, fragment::Fragments},
@@ -26,12 +26,15 @@ fn run<F: Family, P: Packet>(pkt: &mut P, memory: &mut Memory) -> Outcome
 where
     Memory: Env<F>,
 {
-    let mut outcome = pipeline::run::<F, P, Memory, false>(pkt, memory, 0).outcome();
-    while let Outcome::Continue(stage) = outcome {
+    let mut packed = pipeline::run::<F, P, Memory, false>(pkt, memory, 0);
+    while let Outcome::Continue(stage) = packed.outcome() {
         memory.touched.stages.push(stage);
-        outcome = stage::run::<F, P, Memory>(stage, pkt, memory).outcome();
+        packed = stage::run::<F, P, Memory>(stage, pkt, memory);
     }
-    outcome
+    if let Some(reason) = packed.reason() {
+        memory.count(reason);
+    }
+    packed.outcome()
 }
 
 /// Runs a frame that comes in through (at egress: leaves by) a device: what becomes of it, and what it is then. If
@@ -200,6 +203,13 @@ pub struct Memory {
     pub sockets: crate::socket::host::Tables,
 }
 
+impl Memory {
+    fn count(&mut self, reason: Reason) {
+        self.touched.reasons.push(reason);
+        *self.counters.entry(reason).or_default() += 1;
+    }
+}
+
 macro_rules! family {
     ($family:ty, $addr:ty, $tables:ident, $device_address:ident) => {
         impl Fragments<$family> for Memory {
@@ -365,9 +375,8 @@ macro_rules! family {
                 Some(&mut self.new_flows)
             }
 
-            fn count(&mut self, reason: Reason) {
-                self.touched.reasons.push(reason);
-                *self.counters.entry(reason).or_default() += 1;
+            fn note(&mut self, note: Note) {
+                self.count(note.reason());
             }
 
             fn count_service(&mut self, service: u32, reverse: bool, bytes: u32) {

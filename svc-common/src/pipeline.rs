@@ -10,7 +10,7 @@ use crate::{
     outcome::Packed,
     packet::{Hook, Packet},
     parse::{self, Parsed},
-    reason::Reason,
+    reason::{Note, Reason},
     rewrite::{encapsulate, rewrite},
     stage::Stage,
 };
@@ -43,7 +43,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
     chosen: u32,
 ) -> Packed {
     if PARTIAL && parse::is_partial::<F>(parsed) {
-        env.count(Reason::PartialChecksum);
+        env.note(Note::PARTIAL_CHECKSUM);
         return Packed::PASS;
     }
     let now = env.now();
@@ -66,7 +66,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
             let (service, reverse) = (flow.service, flow.flags & flow_flags::REVERSE != 0);
             let sent = send::<P, F, RARE>(pkt, parsed, flow);
             // One word before anything else is called: the half of a result that is not there is undefined.
-            let sent = sent.unwrap_or_else(|reason| env.drop_counted(reason));
+            let sent = sent.unwrap_or_else(Packed::drop);
             env.count_service(service, reverse, parsed.len_bytes);
             return sent;
         }
@@ -91,26 +91,20 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
     match attended {
         Attended::Replay => {}
         Attended::Pass => return Packed::PASS,
-        Attended::Drop(reason) => return env.drop_counted(reason),
+        Attended::Drop(reason) => return Packed::drop(reason),
         Attended::Decide => match decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
             Decision::Pass => return Packed::PASS,
-            Decision::Reject(reason) => {
-                if !PARTIAL {
-                    env.count(reason);
-                }
-                return to_stage::<PARTIAL>(Stage::Reject);
-            }
-            Decision::Drop(reason) => return env.drop_counted(reason),
+            Decision::Reject => return to_stage::<PARTIAL>(Stage::Reject),
+            Decision::Drop(reason) => return Packed::drop(reason),
         },
     }
     let (parsed, flow) = (&scratch.parsed, &scratch.flow);
     if flow.flags & flow_flags::FORWARD != 0 && parsed.ttl <= 1 {
-        env.count(Reason::TtlExceeded);
-        return Packed::PASS;
+        return Packed::pass::<P>(Reason::TtlExceeded);
     }
     if RARE && flow.flags & flow_flags::ENCAP != 0 {
-        return env.drop_counted(Reason::NotTunnelled);
+        return Packed::drop(Reason::NotTunnelled);
     }
     if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
         return to_stage::<PARTIAL>(Stage::TooBig);
@@ -121,9 +115,9 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
         }
         env.count_service(flow.service, false, parsed.len_bytes);
         let sent = encapsulate::<F, P>(pkt, parsed, flow);
-        return sent.unwrap_or_else(|reason| env.drop_counted(reason));
+        return sent.unwrap_or_else(Packed::drop);
     }
-    let sent = send::<P, F, RARE>(pkt, parsed, flow).unwrap_or_else(|reason| env.drop_counted(reason));
+    let sent = send::<P, F, RARE>(pkt, parsed, flow).unwrap_or_else(Packed::drop);
     env.count_service(flow.service, flow.flags & flow_flags::REVERSE != 0, parsed.len_bytes);
     sent
 }

@@ -106,8 +106,7 @@ reasons! {
     NoRoomForTunnel = 32, "no_room_for_tunnel";
     /// Passed: a packet inside of another one to this node that is for none of the backends here.
     ForeignTunnel = 33, "foreign_tunnel";
-    /// Dropped: more connections began on this CPU in this second than `max-new-flows` allows (B23). With direct server
-    /// return counted only: the packet goes on, by the hash alone, and is not recorded.
+    /// Dropped: more connections began on this CPU in this second than `max-new-flows` allows (B23).
     NewFlowLimit = 34, "new_flow_limit";
     /// Counted only: more connections were established on this CPU in this second than `max-new-flows` allows; the connection
     /// stays in the half-open table until one of its next packets.
@@ -115,9 +114,64 @@ reasons! {
     /// Dropped: a fragment, or a packet with IPv6 extension headers, of a connection with direct server return. The
     /// backend's node would not find out whose it is.
     NotTunnelled = 36, "not_tunnelled";
+    /// Counted only: beyond `max-new-flows`, a packet of a connection with direct server return went on by the hash alone; the
+    /// connection is not recorded (B23).
+    FlowNotRecorded = 37, "flow_not_recorded";
+}
+
+macro_rules! notes {
+    ($($(#[doc = $doc:literal])* $name:ident = $reason:ident;)*) => {
+        /// What is counted besides a packet's fate: any number of them for one packet. All other reasons are counted with what
+        /// became of the packet, one at most.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Note(Reason);
+
+        impl Note {
+            $($(#[doc = $doc])* pub const $name: Self = Self(Reason::$reason);)*
+
+            /// Every note.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+notes! {
+    /// [`Reason::PartialChecksum`]: at tc the packet has whatever fate it has.
+    PARTIAL_CHECKSUM = PartialChecksum;
+    /// [`Reason::PromotionRefused`].
+    PROMOTION_REFUSED = PromotionRefused;
+    /// [`Reason::PartnerRestored`].
+    PARTNER_RESTORED = PartnerRestored;
+    /// [`Reason::SocketTranslated`].
+    SOCKET_TRANSLATED = SocketTranslated;
+    /// [`Reason::SocketResteered`].
+    SOCKET_RESTEERED = SocketResteered;
+    /// [`Reason::SocketTableFull`].
+    SOCKET_TABLE_FULL = SocketTableFull;
+    /// [`Reason::EventLost`].
+    EVENT_LOST = EventLost;
+    /// [`Reason::FragmentReleased`].
+    FRAGMENT_RELEASED = FragmentReleased;
+    /// [`Reason::PromotionDeferred`].
+    PROMOTION_DEFERRED = PromotionDeferred;
+    /// [`Reason::FlowNotRecorded`].
+    FLOW_NOT_RECORDED = FlowNotRecorded;
+}
+
+impl Note {
+    /// The reason that has its counter.
+    #[inline(always)]
+    pub const fn reason(self) -> Reason {
+        self.0
+    }
 }
 
 impl Reason {
+    /// Whether it is counted besides a packet's fate.
+    pub fn is_note(self) -> bool {
+        Note::ALL.contains(&Note(self))
+    }
+
     /// The reason with this counter; [`Reason::Malformed`] if there is none.
     #[inline(always)]
     #[expect(unsafe_code, reason = "a range check; a table of all reasons would have to be in the object")]
@@ -149,6 +203,12 @@ mod tests {
             assert_eq!(*reason as usize, index);
             assert_eq!(Reason::from_index(index as u8), *reason);
             assert_eq!(Reason::ALL.iter().filter(|other| other.code() == reason.code()).count(), 1);
+            let text = reason.text().trim();
+            assert!(
+                !reason.is_note() || text.starts_with("Counted only") || text.starts_with("Passed at XDP"),
+                "{text}"
+            );
+            assert!(reason.is_note() || !text.starts_with("Counted only"), "{text}");
         }
     }
 }

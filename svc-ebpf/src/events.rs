@@ -9,7 +9,7 @@ use aya_ebpf::{
 use svc_common::{
     maps::{EVENT_WORDS, Event, EventFlow, EventsSent, EventsWanted, event_hook, event_kind, spec},
     packet::{Hook, Packet},
-    reason::Reason,
+    reason::{Note, Reason},
     wire::{ETH_LEN, Header},
 };
 
@@ -74,7 +74,7 @@ pub fn dropped<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
 #[inline(never)]
 fn tell_drop<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        Kernel::count(Reason::EventLost);
+        Kernel::count(Note::EVENT_LOST.reason());
         return;
     };
     let event = entry.as_mut_ptr();
@@ -116,7 +116,7 @@ pub fn flow(kind: u8, family: u8, wanted: u32, service: u32, backend: u32, fill:
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        Kernel::count(Reason::EventLost);
+        Kernel::count(Note::EVENT_LOST.reason());
         return;
     };
     let event = entry.as_mut_ptr();

@@ -16,7 +16,7 @@ use svc_common::{
         Affinity, AffinityKey, Answers, Backend, Cidrs, Clock, Config, Device, Flow, Frontend, FrontendKey, NewFlows,
         PORT_WORDS, RangeKey, SLOTS_PER_ROW, Scratch, Selection, ServiceCounters, SlotRow, Tuple, spec,
     },
-    reason::Reason,
+    reason::{Note, Reason},
 };
 
 use crate::{
@@ -66,8 +66,10 @@ impl Kernel {
         row.0[(slot % SLOTS_PER_ROW) as usize & (SLOTS_PER_ROW as usize - 1)]
     }
 
+    /// Counts why a packet had the fate that it had, once, or a note.
     #[inline(always)]
     pub fn count(reason: Reason) {
+        debug_log::counted(reason);
         if let Some(counter) = Self::counter(reason) {
             // SAFETY: per CPU, and programs on one CPU do not interrupt each other at these hooks.
             unsafe { *counter += 1 };
@@ -314,9 +316,8 @@ macro_rules! family {
             }
 
             #[inline(always)]
-            fn count(&mut self, reason: Reason) {
-                debug_log::counted(reason);
-                Kernel::count(reason);
+            fn note(&mut self, note: Note) {
+                Kernel::count(note.reason());
             }
 
             #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use svc_common::{
     family::{Family, V4, V6},
-    outcome::Outcome,
+    outcome::{Outcome, Packed},
 };
 
 use crate::{
@@ -25,13 +25,16 @@ pub fn run<S: Step, const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
     }
     pkt.pull_headers(S::HEADERS);
     let mut env = Kernel { ctx: pkt.0.as_ptr() };
-    let outcome = match ether_type {
-        V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env).outcome(),
-        V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env).outcome(),
-        _ => Outcome::Pass,
+    let packed = match ether_type {
+        V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env),
+        V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env),
+        _ => Packed::default(),
     };
+    if let Some(reason) = packed.reason() {
+        Kernel::count(reason);
+    }
     debug_log::finish();
-    match outcome {
+    match packed.outcome() {
         Outcome::Pass | Outcome::Deliver => TC_ACT_UNSPEC,
         Outcome::Send(ifindex) => kernel::redirect(ifindex),
         Outcome::Peer(ifindex) => kernel::redirect_peer(ifindex),

@@ -6,6 +6,7 @@ use svc_common::{
     outcome::Outcome,
     packet::Hook,
     reason::Reason,
+    wire::sctp_chunk,
 };
 use svc_tests::{
     message::Message,
@@ -236,6 +237,46 @@ fn b28_the_backends_node_unpacks_and_answers_the_client_itself() {
         let frame = Frame::tcp(world.client, world.vip);
         let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(world.pod)));
         assert_eq!(run.outcome, Outcome::Peer(workload));
+    });
+}
+
+#[test]
+fn b08_the_stack_answers_what_has_come_too_far_inside_of_a_packet() {
+    for_each_world(|oracle, world| {
+        for (id, protocol) in [(100, proto::TCP), (200, proto::UDP), (300, proto::SCTP)] {
+            serve(oracle, id, protocol, world.vip, &[world.pod], true);
+        }
+        for ttl in [0, 1] {
+            let frames = [
+                Frame::syn(world.client, world.vip),
+                Frame::udp(world.client, world.vip),
+                Frame::sctp(world.client, world.vip, sctp_chunk::INIT),
+            ];
+            for (count, frame) in (1..).zip(frames) {
+                let known = oracle.memory.counters.get(&Reason::TtlExceeded).copied().unwrap_or_default();
+                let frame = frame.ttl(ttl).build();
+                let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame, world.other, &ip(world.pod)));
+                assert_eq!(run.outcome, Outcome::Deliver, "it is not as it came");
+                assert_frames_eq(&run.bytes, &frame);
+                assert_eq!(oracle.memory.counters[&Reason::TtlExceeded], known + 1, "{count}");
+            }
+        }
+    });
+}
+
+#[test]
+fn b01_what_turns_out_malformed_inside_of_a_packet_ends_here() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::UDP, world.vip, &[world.pod], true);
+        let mut frame = Frame::udp(world.client, world.vip).payload(&[7; 40]).build();
+        // The inner packet says that it is shorter than its headers.
+        let len = if world.header == 20 { [0, 24] } else { [0, 4] };
+        let at = if world.header == 20 { 16 } else { 18 };
+        frame[at..at + 2].copy_from_slice(&len);
+        let mut carried = inside(&frame, world.other, &ip(world.pod));
+        carried[14 + world.header..].copy_from_slice(&frame[14..]);
+        let run = oracle.run(Hook::Ingress, UPLINK, &carried);
+        assert_eq!(run.outcome, Outcome::Drop(Reason::Malformed));
     });
 }
 

@@ -137,7 +137,8 @@ fn b23_direct_server_return_goes_on_by_the_hash_alone() {
                     assert_eq!(flows(oracle), (0, 2));
                 }
             }
-            assert_eq!(count(oracle, Reason::NewFlowLimit), 2 * 16);
+            assert_eq!(count(oracle, Reason::FlowNotRecorded), 2 * 16);
+            assert_eq!(count(oracle, Reason::NewFlowLimit), 0);
         });
     }
 }

@@ -132,7 +132,7 @@ fn inner_ports<A: Copy>(
     offset: usize,
     tuple: &mut Tuple<A>,
 ) -> Result<(), Reason> {
-    if transport != proto::TCP && transport != proto::UDP {
+    if transport != proto::TCP && transport != proto::UDP && transport != proto::SCTP {
         return Err(Reason::Malformed);
     }
     tuple.set_ports_and_proto(*pkt.header_mut::<Ports>(offset)?, transport);

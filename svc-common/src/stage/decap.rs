@@ -4,6 +4,7 @@
 //! frontend of ours with direct server return whose backend here is the outer destination, or of a connection that is
 //! recorded. All others pass untouched.
 
+use super::sctp;
 use crate::{
     decide,
     env::{Env, Table},
@@ -12,7 +13,6 @@ use crate::{
     outcome::Packed,
     packet::{Hook, Packet},
     parse::{self, Parsed, Unparsed},
-    pipeline,
     reason::Reason,
     wire::ETH_LEN,
 };
@@ -39,13 +39,24 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
         Err(_) => FOREIGN,
     };
     if owner == FOREIGN {
-        env.count(Reason::ForeignTunnel);
+        return Packed::pass::<P>(Reason::ForeignTunnel);
+    }
+    let Some(mut located) = env.located() else {
         return Packed::PASS;
-    }
+    };
     if pkt.close_tunnel(outer.l4 as usize - ETH_LEN).is_err() {
-        return env.drop_counted(Reason::NoRoomForTunnel);
+        return Packed::drop(Reason::NoRoomForTunnel);
     }
-    pipeline::run::<F, P, E, false>(pkt, env, if owner == RECORDED { 0 } else { owner })
+    let packed = sctp::process::<F, P, E>(pkt, env, &mut located, if owner == RECORDED { 0 } else { owner });
+    // From here on it is not as it came.
+    match packed {
+        Ok(packed) if !packed.is_pass() => packed,
+        // The stack answers what has come too far.
+        Ok(packed) if packed.reason().is_some() => packed.delivered(),
+        // The stack would send it back to where the tunnel begins.
+        Ok(_) => Packed::drop(Reason::BackendGone),
+        Err(unparsed) => Packed::drop(unparsed.reason()),
+    }
 }
 
 /// Not for us.

@@ -54,12 +54,12 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut
         Stage::Sctp => sctp::run::<F, P, E>(pkt, env),
     };
     // XDP does not know what tc makes of the packet.
-    if packed != Packed::PASS || matches!(P::HOOK, Hook::Xdp) {
+    if !packed.is_pass() || matches!(P::HOOK, Hook::Xdp) {
         return packed;
     }
     match F::destination(pkt) {
-        Ok(dst) => leave::<F, E>(env, &dst),
-        Err(_) => Packed::PASS,
+        Ok(dst) => leave::<F, E>(env, &dst, packed),
+        Err(_) => packed,
     }
 }
 
@@ -67,9 +67,9 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut
 ///
 /// Not inlined: it needs a part of the stack of its own.
 #[inline(never)]
-fn leave<F: Family, E: Env<F>>(env: &mut E, dst: &F::Addr) -> Packed {
+fn leave<F: Family, E: Env<F>>(env: &mut E, dst: &F::Addr, packed: Packed) -> Packed {
     match decide::stray::<F, E>(env, dst) {
-        Decision::Drop(reason) => env.drop_counted(reason),
-        _ => Packed::PASS,
+        Decision::Drop(reason) => Packed::drop(reason),
+        _ => packed,
     }
 }

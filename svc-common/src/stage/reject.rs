@@ -10,7 +10,7 @@ use crate::{
     env::Env,
     family::Family,
     icmp::Messages,
-    maps::Scratch,
+    maps::{FrontendKey, Scratch},
     net::proto,
     outcome::Packed,
     packet::{Hook, Packet},
@@ -18,14 +18,14 @@ use crate::{
     wire::tcp_flags,
 };
 
-/// Runs the stage. Why the packet is refused was counted before.
+/// Runs the stage.
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
     let refused = match env.scratch() {
         Some(mut scratch) => refuse::<F, P, E>(pkt, env, &mut scratch),
         None => Err(Reason::Unanswered),
     };
-    refused.unwrap_or_else(|reason| env.drop_counted(reason))
+    refused.unwrap_or_else(Packed::drop)
 }
 
 #[inline(always)]
@@ -50,9 +50,12 @@ fn refuse<F: Family, P: Packet, E: Env<F>>(
     if !allowed {
         return Err(Reason::Unanswered);
     }
-    if parsed.tuple.proto == proto::TCP {
+    // What has led here is looked up again, as it is rare and nothing else comes along from one program to the next.
+    let known = env.lookup_frontend(&FrontendKey::dialled(&parsed.tuple)).is_some();
+    let answer = if parsed.tuple.proto == proto::TCP {
         answer::reset::<F, P>(pkt, parsed)
     } else {
         answer::error::<F, P>(pkt, parsed, F::Messages::PORT_UNREACHABLE, 0)
-    }
+    };
+    Ok(answer?.because(if known { Reason::NoEndpoint } else { Reason::UnknownPort }))
 }

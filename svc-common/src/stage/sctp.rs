@@ -22,19 +22,37 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     let Some(mut located) = env.located() else {
         return Packed::PASS;
     };
+    match process::<F, P, E>(pkt, env, &mut located, 0) {
+        Ok(packed) => packed,
+        Err(unparsed) => Packed::pass::<P>(unparsed.reason()),
+    }
+}
+
+/// Reads a packet of any transport that is translated, and does with it what the pipeline does; see [`pipeline::run`] for
+/// `chosen`.
+///
+/// # Errors
+/// What keeps it from being read.
+#[inline(always)]
+pub fn process<F: Family, P: Packet, E: Env<F>>(
+    pkt: &mut P,
+    env: &mut E,
+    located: &mut Located<F::Addr>,
+    chosen: u32,
+) -> Result<Packed, Unparsed> {
     *located = Located::default();
     let parsed = &mut located.parsed;
     let read = parse::parse::<F>(pkt, parsed);
-    if let Err(unparsed) = complete(pkt, parsed, read) {
-        return env.pass_counted::<P>(unparsed.reason());
-    }
-    located.packed = pipeline::process::<F, P, E, false, true>(pkt, env, &located.parsed, 0);
+    complete(pkt, parsed, read)?;
+    located.packed = pipeline::process::<F, P, E, false, true>(pkt, env, &located.parsed, chosen);
     // The outcome is indeed kept in the map, so that the verifier looks at what follows once, not for each outcome.
     let located = black_box(&*located);
-    // Whatever became of the packet: one that was not translated has the ports that it had. Parsing has found the header, so
-    // this cannot fail.
-    let _updated = update_checksum(pkt, &located.parsed);
-    located.packed
+    if located.parsed.tuple.proto == proto::SCTP {
+        // Whatever became of the packet: one that was not translated has the ports that it had. Parsing has found the
+        // header, so this cannot fail.
+        let _updated = update_checksum(pkt, &located.parsed);
+    }
+    Ok(located.packed)
 }
 
 /// Goes on where [`parse::parse`] has found SCTP: reads its ports, and what kind the first chunk is, as those that open and

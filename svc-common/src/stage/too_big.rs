@@ -27,7 +27,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     let Some(mut scratch) = env.scratch() else {
         return Packed::PASS;
     };
-    handle::<F, P, E>(pkt, env, &mut scratch).unwrap_or_else(|reason| env.drop_counted(reason))
+    handle::<F, P, E>(pkt, env, &mut scratch).unwrap_or_else(Packed::drop)
 }
 
 #[inline(always)]
@@ -60,8 +60,7 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
         if parsed.tuple.proto == proto::SCTP {
             sctp::update_checksum(pkt, parsed)?;
         }
-        env.count(Reason::TooBig);
-        return Ok(Packed::DELIVER);
+        return Ok(Packed::DELIVER.because(Reason::TooBig));
     }
     *now = env.now();
     let allowed = piece.offset == 0
@@ -71,8 +70,7 @@ fn handle<F: Family, P: Packet, E: Env<F>>(
     if !allowed {
         return Err(Reason::Unanswered);
     }
-    env.count(Reason::TooBig);
-    answer::too_big::<F, P>(pkt, parsed, flow.mtu)
+    Ok(answer::too_big::<F, P>(pkt, parsed, flow.mtu)?.because(Reason::TooBig))
 }
 
 /// Whether the address is not this node's.

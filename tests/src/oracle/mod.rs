@@ -27,6 +27,7 @@ use svc_common::{
     maps::spec,
     outcome::Outcome,
     packet::Hook,
+    reason::Reason,
     stage::Stage,
 };
 
@@ -218,6 +219,7 @@ impl Oracle {
     pub fn run_both(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Result<Run, String> {
         self.memory.touched.clear();
         let host = self.run_host(hook, ifindex, frame);
+        self.one_reason(host.outcome)?;
         if let Some((kernel, stages)) = self.kernel.as_mut().zip(self.stages.as_mut()) {
             stages.need(kernel, hook, &self.memory.touched.stages);
         } else {
@@ -235,6 +237,19 @@ impl Oracle {
             Some(difference) => Err(difference),
             None => Ok(host),
         }
+    }
+
+    /// Of the reasons that were counted for a packet, one at most says what became of it; of one that was dropped, exactly one.
+    fn one_reason(&self, outcome: Outcome) -> Result<(), String> {
+        let counted = &self.memory.touched.reasons;
+        let fate: Vec<_> = counted.iter().copied().filter(|reason| !reason.is_note()).collect();
+        // Each of the pieces that a first one releases is noted.
+        let notes = counted.iter().filter(|reason| reason.is_note() && **reason != Reason::FragmentReleased).count();
+        let right = match outcome {
+            Outcome::Drop(reason) => fate == [reason],
+            _ => fate.len() <= 1,
+        };
+        if right && notes <= 4 { Ok(()) } else { Err(format!("{outcome:?}, but counted are {counted:?}")) }
     }
 
     fn run_host(&mut self, hook: Hook, ifindex: u32, frame: &[u8]) -> Run {

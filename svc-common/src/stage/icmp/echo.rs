@@ -23,7 +23,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
     if !ours || matches!(P::HOOK, Hook::Egress) || !F::Messages::is_host(&parsed.tuple.src) {
         return Packed::PASS;
     }
-    answer::<F, P>(pkt, parsed).unwrap_or_else(|reason| env.drop_counted(reason))
+    answer::<F, P>(pkt, parsed).unwrap_or_else(Packed::drop)
 }
 
 /// Turns the request into the reply.

@@ -40,7 +40,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
     let ports = match F::Messages::read_quote(pkt, quote, len, key, room) {
         // An error goes to the source of the packet that it quotes.
         Some(ports) if key.dst == parsed.tuple.dst => ports,
-        _ => return env.pass_counted::<P>(Reason::IcmpQuote),
+        _ => return Packed::pass::<P>(Reason::IcmpQuote),
     };
     if let Some(found) = recall::<F, E>(env, &mut scratch) {
         if !applies::<P>(found) {
@@ -50,15 +50,15 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
         match expect::<F, P, E>(pkt, env, &mut scratch) {
             Expected::Flow => {}
             Expected::Pass => return Packed::PASS,
-            Expected::Drop(reason) => return env.drop_counted(reason),
+            Expected::Drop(reason) => return Packed::drop(reason),
         }
     }
     scratch.parsed = *parsed;
     let way = match way::<F, P, E>(pkt, env, &mut scratch) {
-        Some(way) => way,
-        None => return Packed::PASS,
+        Ok(way) => way,
+        Err(packed) => return packed,
     };
-    translate::<F, P>(pkt, &scratch, quote, ports, way).unwrap_or_else(|reason| env.drop_counted(reason))
+    translate::<F, P>(pkt, &scratch, quote, ports, way).unwrap_or_else(Packed::drop)
 }
 
 /// Puts the flow into `scratch.flow`; returns its flags.
@@ -141,17 +141,16 @@ enum Way {
     Device(NextHop),
 }
 
-/// Finds the way; `None` leaves the packet to the next hook or the stack. The flow's own next hop is not used: errors are
+/// Finds the way, or what becomes of the packet without one: the next hook or the stack has it. The flow's own next hop is not used: errors are
 /// rare, and it may never have been looked up.
 #[inline(always)]
-fn way<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Option<Way> {
+fn way<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Result<Way, Packed> {
     let Scratch { parsed, flow, partner_key: key, .. } = scratch;
     if matches!(P::HOOK, Hook::Egress) || flow.flags & flow_flags::FORWARD == 0 {
-        return Some(Way::Stack);
+        return Ok(Way::Stack);
     }
     if parsed.ttl <= 1 {
-        env.count(Reason::TtlExceeded);
-        return None;
+        return Err(Packed::pass::<P>(Reason::TtlExceeded));
     }
     let own = pkt.ifindex();
     let src = if parsed.tuple.src == key.src { &flow.src } else { &parsed.tuple.src };
@@ -161,11 +160,11 @@ fn way<F: Family, P: Packet, E: Env<F>>(pkt: &P, env: &mut E, scratch: &mut Scra
             let sends = hop.ifindex == own
                 || env.lookup_device(hop.ifindex).is_some_and(|device| device.flags & device_flags::XDP_TARGET != 0);
             let sendable = sends && hop.is_resolved() && parsed.len_bytes <= u32::from(hop.mtu);
-            sendable.then_some(Way::Device(hop))
+            if sendable { Ok(Way::Device(hop)) } else { Err(Packed::PASS) }
         }
-        Route::Via(hop) => Some(Way::Device(hop)),
-        Route::Stack if xdp => None,
-        Route::Stack => Some(Way::Stack),
+        Route::Via(hop) => Ok(Way::Device(hop)),
+        Route::Stack if xdp => Err(Packed::PASS),
+        Route::Stack => Ok(Way::Stack),
     }
 }
 

@@ -25,7 +25,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     parsed.len_bytes = parsed.l4_len + parsed.l4 - ETH_LEN as u32;
     let header = match pkt.header_mut::<IcmpHeader>(message_at(&parsed)) {
         Ok(header) if parsed.l4_len >= size_of::<IcmpHeader>() as u32 => *header,
-        _ => return env.pass_counted::<P>(Reason::Malformed),
+        _ => return Packed::pass::<P>(Reason::Malformed),
     };
     if F::Messages::is_error(header.kind) {
         error::run::<F, P, E>(pkt, env, &parsed)

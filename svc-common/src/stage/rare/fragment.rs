@@ -15,7 +15,7 @@ use crate::{
     outcome::Packed,
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
-    reason::Reason,
+    reason::{Note, Reason},
     wire::ipv6_next,
 };
 
@@ -156,12 +156,12 @@ fn first<F: Family, P: Packet, E: Env<F>>(
         let released = release::<F, P, E>(pkt, env, key, now);
         *located = own;
         if !released {
-            return Err(env.drop_counted(Reason::Malformed));
+            return Err(Packed::drop(Reason::Malformed));
         }
     }
     match (datagram.state, read) {
-        (datagram_state::REFUSED, _) => Err(env.drop_counted(Reason::FragmentRefused)),
-        (_, Err(unparsed)) => Err(env.pass_counted::<P>(unparsed.reason())),
+        (datagram_state::REFUSED, _) => Err(Packed::drop(Reason::FragmentRefused)),
+        (_, Err(unparsed)) => Err(Packed::pass::<P>(unparsed.reason())),
         (_, Ok(())) => Ok(()),
     }
 }
@@ -185,7 +185,7 @@ fn later<F: Family, P: Packet, E: Env<F>>(
         }
         let proto = parsed.tuple.proto;
         if !may_have_ports(proto) || !ends_here::<F, P, E>(pkt, env, key, proto) {
-            return Err(env.pass_counted::<P>(Unparsed::Fragment.reason()));
+            return Err(Packed::pass::<P>(Unparsed::Fragment.reason()));
         }
         datagram = hold::<F, P, E>(pkt, env, key, now)?;
     }
@@ -194,8 +194,8 @@ fn later<F: Family, P: Packet, E: Env<F>>(
             take_ports(parsed, datagram);
             Ok(())
         }
-        datagram_state::REFUSED => Err(env.drop_counted(Reason::FragmentRefused)),
-        _ => Err(env.pass_counted::<P>(Unparsed::Fragment.reason())),
+        datagram_state::REFUSED => Err(Packed::drop(Reason::FragmentRefused)),
+        _ => Err(Packed::pass::<P>(Unparsed::Fragment.reason())),
     }
 }
 
@@ -224,10 +224,10 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
         }
     };
     let Some(mut held) = env.held_scratch() else {
-        return Err(env.drop_counted(Reason::FragmentLost));
+        return Err(Packed::drop(Reason::FragmentLost));
     };
     if pkt.save(&mut held).is_err() {
-        return Err(env.drop_counted(Reason::FragmentLost));
+        return Err(Packed::drop(Reason::FragmentLost));
     }
     held.since_s = now;
     let mut held_key = HeldKey { datagram: *key, index: first, pad: 0 };
@@ -235,7 +235,7 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
     while held_key.index >= MAX_HELD || env.insert_held(&held_key, &held).is_err() {
         tries += 1;
         if tries == MAX_TRIES || held_key.index >= MAX_HELD {
-            return Err(env.drop_counted(Reason::FragmentLost));
+            return Err(Packed::drop(Reason::FragmentLost));
         }
         // Taken by a remnant of an earlier datagram, or by another CPU.
         let remnant = env.lookup_held(&held_key).is_some_and(|held| !is_fresh::<F>(held.since_s, now));
@@ -251,7 +251,7 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
             return Ok(datagram);
         }
     }
-    Err(env.drop_counted(Reason::FragmentHeld))
+    Err(Packed::drop(Reason::FragmentHeld))
 }
 
 /// Sends the held pieces of a datagram again; whether the packet at hand is as before.
@@ -271,7 +271,7 @@ fn release<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, key: &Data
         let Some(held) = env.lookup_held(&held_key) else { break };
         let ready = is_fresh::<F>(held.since_s, now) && pkt.restore(held).is_ok();
         if env.remove_held(&held_key) && ready && pkt.send_again().is_ok() {
-            env.count(Reason::FragmentReleased);
+            env.note(Note::FRAGMENT_RELEASED);
         }
         held_key.index += 1;
     }

@@ -78,12 +78,12 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
             return packed;
         }
     } else if let Err(unparsed) = read {
-        return env.pass_counted::<P>(unparsed.reason());
+        return Packed::pass::<P>(unparsed.reason());
     }
     let packed = pipeline::process::<F, P, E, false, true>(pkt, env, &located.parsed, 0);
     // No answer is made to a later piece of a datagram (B42).
     match packed.outcome() {
-        Outcome::Continue(Stage::Reject) if later => env.drop_counted(Reason::Unanswered),
+        Outcome::Continue(Stage::Reject) if later => Packed::drop(Reason::Unanswered),
         _ => packed,
     }
 }
