@@ -11,6 +11,11 @@ use crate::{linker, run, setup};
 /// The target that the kernel programs are compiled for, little endian like every machine that runs them here.
 const BPF_TARGET: &str = "bpfel-unknown-none";
 
+/// The package of the agent's kernel programs.
+pub const PROGRAMS: &str = "svc-ebpf";
+/// The package of the benchmarks' own.
+pub const BENCHMARK_PROGRAMS: &str = "svc-bench-ebpf";
+
 /// Debug info becomes BTF, without which the kernel neither shows the maps' types nor relocates anything.
 /// bpf-linker's default, expanding memcpy in order, makes calls of byte loops out of memset and memmove.
 const BPF_FLAGS: &str = "-C debuginfo=2 -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order";
@@ -44,20 +49,28 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// If it does not compile, or comes out without type information.
 pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
-    programs(toolchain, &target_dir(), &[])
+    programs(toolchain, PROGRAMS, &target_dir(), &[])
+}
+
+/// The same for the benchmarks' own programs.
+///
+/// # Errors
+/// As [`kernel_programs`].
+pub fn benchmark_programs(toolchain: &Toolchain) -> Result<PathBuf> {
+    programs(toolchain, BENCHMARK_PROGRAMS, &target_dir(), &[])
 }
 
 /// The same with the feature `debug-log`, beside the ordinary ones.
 fn logging_programs(toolchain: &Toolchain) -> Result<PathBuf> {
-    programs(toolchain, &target_dir().join("debug-log"), &["--features", "debug-log"])
+    programs(toolchain, PROGRAMS, &target_dir().join("debug-log"), &["--features", "debug-log"])
 }
 
-fn programs(toolchain: &Toolchain, target: &Path, more: &[&str]) -> Result<PathBuf> {
+fn programs(toolchain: &Toolchain, package: &str, target: &Path, more: &[&str]) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo("build");
-    cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
+    cargo.args(["--quiet", "--package", package, "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
     cargo.arg("--target-dir").arg(target).args(more);
     run::loud(kernel_environment(&mut cargo)).context("the kernel programs do not build")?;
-    let object = target.join(BPF_TARGET).join("release/svc-ebpf");
+    let object = target.join(BPF_TARGET).join("release").join(package);
     let bytes = std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
     if !bytes.windows(5).any(|window| window == b".BTF\0") {
         bail!("{} has no section .BTF; remedy: build it with bpf-linker and {BPF_FLAGS}", object.display());
@@ -65,10 +78,10 @@ fn programs(toolchain: &Toolchain, target: &Path, more: &[&str]) -> Result<PathB
     Ok(object)
 }
 
-/// The command that lints the kernel programs for their own target, with these features.
-pub fn lint_of_kernel_programs(toolchain: &Toolchain, features: &str) -> Command {
+/// The command that lints kernel programs for their own target, with these features.
+pub fn lint_of_kernel_programs(toolchain: &Toolchain, package: &str, features: &str) -> Command {
     let mut cargo = toolchain.cargo("clippy");
-    cargo.args(["--quiet", "--package", "svc-ebpf", "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
+    cargo.args(["--quiet", "--package", package, "--release", "--target", BPF_TARGET, "-Z", "build-std=core"]);
     cargo.args(["--features", features, "--", "-D", "warnings"]);
     kernel_environment(&mut cargo);
     cargo

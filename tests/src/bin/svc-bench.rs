@@ -15,25 +15,28 @@ struct Args {
     options: Options,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Benchmark {
     /// ns per packet of the loaded programs
-    Packets,
+    Packets(packets::Args),
 }
 
 impl Benchmark {
-    const ALL: [Self; 1] = [Self::Packets];
+    /// Every benchmark as it is without arguments.
+    fn all() -> Vec<Self> {
+        vec![Self::Packets(packets::Args::default())]
+    }
 
-    fn run(self, options: &Options) -> Result<Report> {
+    fn run(&self, options: &Options) -> Result<Report> {
         match self {
-            Self::Packets => packets::run(options).context("bench packets"),
+            Self::Packets(args) => packets::run(options, args).context("bench packets"),
         }
     }
 }
 
 fn main() -> Result<()> {
     let Args { what, options } = Args::parse();
-    let benchmarks = what.map_or_else(|| Benchmark::ALL.to_vec(), |one| vec![one]);
+    let benchmarks = what.map_or_else(Benchmark::all, |one| vec![one]);
     let mut reports = Vec::new();
     for benchmark in benchmarks {
         let report = benchmark.run(&options)?;

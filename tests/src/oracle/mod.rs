@@ -51,8 +51,6 @@ pub const NODE: (&str, &str) = ("192.0.2.10", "2001:db8::10");
 
 /// Size of the flow tables in these tests.
 pub const FLOWS: u32 = 1024;
-/// Size of the half-open ones: so large that the kernel evicts nothing, which the host does not do.
-const EMBRYOS: u32 = 8192;
 
 /// Both compilations and their worlds.
 pub struct Oracle {
@@ -78,6 +76,27 @@ pub struct Run {
     pub bytes: Vec<u8>,
 }
 
+/// What differs between those who use an oracle.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// What the programs multiply jiffies by. Zero, for tests, lets the clock stand still at what [`Oracle::set_clock`] says.
+    pub jiffy_mult: u64,
+    /// Size of each table of established connections.
+    pub flows: u32,
+    /// Size of each half-open one; if so large that the kernel evicts nothing, the host's are equal, as it does not.
+    pub embryos: u32,
+    /// Size of what the agent writes: slots, selections, backends; and of the services' counters.
+    pub services: u32,
+    /// Another build of the programs than the embedded one.
+    pub object: Option<&'static [u8]>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { jiffy_mult: 0, flows: FLOWS, embryos: 8192, services: 4096, object: None }
+    }
+}
+
 /// Runs `test` on a thread with a network namespace of its own and the programs loaded; skips, saying so, without the
 /// privilege or the programs.
 pub fn with_oracle(test: impl FnOnce(&mut Oracle) + Send + 'static) {
@@ -88,8 +107,13 @@ pub fn with_oracle(test: impl FnOnce(&mut Oracle) + Send + 'static) {
 
 /// The same for anything that returns a value; nothing without the privilege or the programs.
 pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Option<T> {
+    in_namespace_with(Setup::default(), task)
+}
+
+/// The same with another set-up.
+pub fn in_namespace_with<T: Send>(setup: Setup, task: impl FnOnce(&mut Oracle) -> T + Send) -> Option<T> {
     let joined = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| Oracle::in_this_thread().map(|mut oracle| task(&mut oracle)));
+        let thread = scope.spawn(|| Oracle::in_this_thread(setup).map(|mut oracle| task(&mut oracle)));
         thread.join()
     });
     match joined {
@@ -100,13 +124,13 @@ pub fn in_namespace<T: Send>(task: impl FnOnce(&mut Oracle) -> T + Send) -> Opti
 
 impl Oracle {
     /// An oracle in this thread, which leaves its network namespace for a new one; nothing without the privilege or the programs.
-    pub fn in_this_thread() -> Option<Self> {
+    fn in_this_thread(setup: Setup) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() || !datapath::embedded() {
             return None;
         }
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own");
         stay_on_one_cpu();
-        Some(Self::new())
+        Some(Self::new(setup))
     }
 }
 
@@ -119,17 +143,15 @@ fn stay_on_one_cpu() {
 }
 
 impl Oracle {
-    fn new() -> Self {
+    fn new(setup: Setup) -> Self {
         world::lay_out();
-        // The clock stands still at zero, so that both compilations see the same time.
-        let frozen = 0u64;
         let mut loader = EbpfLoader::new();
-        loader.override_global(datapath::program::JIFFY_MULT, &frozen, true);
+        loader.override_global(datapath::program::JIFFY_MULT, &setup.jiffy_mult, true);
         for map in [spec::FLOWS_V4, spec::FLOWS_V6] {
-            loader.map_max_entries(map.name, FLOWS);
+            loader.map_max_entries(map.name, setup.flows);
         }
         for map in [spec::EMBRYOS_V4, spec::EMBRYOS_V6] {
-            loader.map_max_entries(map.name, EMBRYOS);
+            loader.map_max_entries(map.name, setup.embryos);
         }
         for (map, elements) in
             [(spec::FRAGMENTS_V4, 1024), (spec::FRAGMENTS_V6, 1024), (spec::HELD_V4, 256), (spec::HELD_V6, 256)]
@@ -137,9 +159,10 @@ impl Oracle {
             loader.map_max_entries(map.name, elements);
         }
         for map in [spec::SLOTS, spec::SELECTIONS, spec::BACKENDS_V4, spec::BACKENDS_V6, spec::SVC_COUNTERS] {
-            loader.map_max_entries(map.name, 4096);
+            loader.map_max_entries(map.name, setup.services);
         }
-        let mut kernel = loader.load(datapath::object().expect("embedded")).expect("the object loads");
+        let object = setup.object.unwrap_or_else(|| datapath::object().expect("embedded"));
+        let mut kernel = loader.load(object).expect("the object loads");
         let stages = Stages::new(&mut kernel);
         Self::with(Some((kernel, stages)))
     }
@@ -185,10 +208,20 @@ impl Oracle {
         }
     }
 
-    /// The context of an XDP test run: a frame that came in through `device`.
-    pub fn xdp_context(&self, device: &str, len: usize) -> Vec<u8> {
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        words(&[(1, len as u32), (3, self.ifindex(device))], 6)
+    /// The context of a test run on a frame of `len` bytes that comes in through (at egress: leaves by) `device`.
+    pub fn context(&self, hook: Hook, device: &str, len: usize) -> Vec<u8> {
+        context(hook, self.ifindex(device), len, 0)
+    }
+
+    /// The datapath's clock, as the loaded programs read it.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn clock(&self) -> anyhow::Result<u32> {
+        let clock: &SchedClassifier = self.kernel().program(datapath::program::CLOCK).expect("loaded").try_into()?;
+        let frame = [0; 64];
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        Ok(clock.test_run(options)?.return_value)
     }
 
     /// The index of a device.
@@ -259,14 +292,7 @@ impl Oracle {
 
     fn run_kernel(&self, hook: Hook, ifindex: u32, frame: &[u8]) -> (u32, Vec<u8>) {
         let mut out = vec![0; frame.len() + 256];
-        let context = match hook {
-            Hook::Xdp => words(&[(1, frame.len() as u32), (3, ifindex)], 6),
-            // struct __sk_buff, 192 bytes in all: ifindex, gso_segs and gso_size.
-            Hook::Ingress | Hook::Egress => {
-                let segments = (frame.len() as u32).checked_div(self.segment_payload).unwrap_or(0);
-                words(&[(10, ifindex), (41, segments), (44, self.segment_payload)], 48)
-            }
-        };
+        let context = context(hook, ifindex, frame.len(), self.segment_payload);
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -297,7 +323,7 @@ impl Oracle {
         if self.kernel().program(name).expect(name).fd().is_err() {
             programs::load(self.kernel_mut(), name);
         }
-        let context = self.xdp_context(UPLINK, frame.len());
+        let context = self.context(Hook::Xdp, UPLINK, frame.len());
         let mut out = vec![0; frame.len() + 256];
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -309,6 +335,19 @@ impl Oracle {
         let result = program.test_run(options).expect("test run");
         out.truncate(result.data_size_out as usize);
         (result.return_value, out)
+    }
+}
+
+/// The context of a test run; see [`Oracle::context`].
+fn context(hook: Hook, ifindex: u32, len: usize, segment_payload: u32) -> Vec<u8> {
+    match hook {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        Hook::Xdp => words(&[(1, len as u32), (3, ifindex)], 6),
+        // struct __sk_buff, 192 bytes in all: ifindex, gso_segs and gso_size.
+        Hook::Ingress | Hook::Egress => {
+            let segments = (len as u32).checked_div(segment_payload).unwrap_or(0);
+            words(&[(10, ifindex), (41, segments), (44, segment_payload)], 48)
+        }
     }
 }
 

@@ -428,7 +428,7 @@ impl Oracle {
     }
 
     /// Writes an element of a hash map of the kernel.
-    pub(super) fn put<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, key: &K, value: &V) {
+    pub(crate) fn put<K: aya::Pod, V: aya::Pod>(&mut self, name: &str, key: &K, value: &V) {
         if let Some(kernel) = &mut self.kernel {
             let map: Result<HashMap<_, K, V>, _> = HashMap::try_from(kernel.map_mut(name).expect(name));
             map.expect(name).insert(key, value, 0).expect(name);
@@ -444,7 +444,7 @@ impl Oracle {
     }
 
     /// Writes an element of an array of the kernel.
-    pub(super) fn put_at<V: aya::Pod>(&mut self, name: &str, index: u32, value: V) {
+    pub(crate) fn put_at<V: aya::Pod>(&mut self, name: &str, index: u32, value: V) {
         if let Some(kernel) = &mut self.kernel {
             let map: Result<Array<_, V>, _> = Array::try_from(kernel.map_mut(name).expect(name));
             map.expect(name).set(index, value, 0).expect(name);
