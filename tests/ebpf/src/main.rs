@@ -7,6 +7,7 @@
 
 mod drive;
 mod frame;
+mod inject;
 mod limit;
 
 /// Several helpers are for programs under a GPL-compatible license.

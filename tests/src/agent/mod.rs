@@ -100,7 +100,15 @@ impl Agent {
     /// # Errors
     /// If that takes too long, or it ends.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_until_ready_for(PATIENCE)
+    }
+
+    /// The same, for who gives it so much to read that it may take longer.
+    ///
+    /// # Errors
+    /// If that takes too long, or it ends.
+    pub fn wait_until_ready_for(&mut self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         loop {
             let ready = self.status().is_ok_and(|status| {
                 let attached = status.devices.iter().any(|device| device.tc.kind != TcKind::Off);
@@ -114,7 +122,7 @@ impl Agent {
                 bail!("svc-agent ended with {status}; its log:\n{}", self.log_tail());
             }
             if Instant::now() > deadline {
-                bail!("svc-agent is not ready after {PATIENCE:?}: {:?}; its log:\n{}", self.status(), self.log_tail());
+                bail!("svc-agent is not ready after {patience:?}: {:?}; its log:\n{}", self.status(), self.log_tail());
             }
             std::thread::sleep(Duration::from_millis(10));
         }

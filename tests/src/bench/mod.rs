@@ -6,6 +6,7 @@
 pub mod packets;
 mod report;
 mod samples;
+pub mod sockets;
 mod table;
 
 use std::path::PathBuf;

@@ -30,6 +30,12 @@ impl Samples {
         (sorted.first().copied().unwrap_or(f64::NAN), sorted.last().copied().unwrap_or(f64::NAN))
     }
 
+    /// Each value in another unit.
+    #[must_use]
+    pub fn map(&self, of: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().map(|&value| of(value)).collect())
+    }
+
     /// Round by round: what was measured next to each other is compared with each other.
     #[must_use]
     pub fn with(&self, other: &Self, of: impl Fn(f64, f64) -> f64) -> Self {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
-use svc_tests::bench::{Options, Report, packets};
+use svc_tests::bench::{Options, Report, packets, sockets};
 
 /// Measures what the datapath and the agent cost.
 #[derive(Parser)]
@@ -19,17 +19,20 @@ struct Args {
 enum Benchmark {
     /// ns per packet of the loaded programs
     Packets(packets::Args),
+    /// What real sockets get, and ns per packet through the whole node, beside plain routing and packet filters
+    Sockets(sockets::Args),
 }
 
 impl Benchmark {
     /// Every benchmark as it is without arguments.
     fn all() -> Vec<Self> {
-        vec![Self::Packets(packets::Args::default())]
+        vec![Self::Packets(packets::Args::default()), Self::Sockets(sockets::Args::default())]
     }
 
     fn run(&self, options: &Options) -> Result<Report> {
         match self {
             Self::Packets(args) => packets::run(options, args).context("bench packets"),
+            Self::Sockets(args) => sockets::run(options, args).context("bench sockets"),
         }
     }
 }

@@ -10,6 +10,8 @@ mod traffic;
 
 use std::path::PathBuf;
 
+pub use self::driver::OBJECT;
+
 use anyhow::{Context, Result};
 use svc_common::packet::Hook;
 
