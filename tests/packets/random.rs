@@ -2,8 +2,20 @@
 
 use svc_tests::{
     need,
-    oracle::random::{Plan, tour},
+    oracle::{
+        random::{Plan, fuzz, tour},
+        with_oracle,
+    },
 };
+
+#[test]
+fn inputs_of_the_fuzzer_are_the_same_in_the_kernel_and_on_the_host() {
+    with_oracle(|oracle| {
+        for input in fuzz::corpus() {
+            fuzz::input(oracle, &input).unwrap_or_else(|difference| panic!("{input:02x?}: {difference}"));
+        }
+    });
+}
 
 #[test]
 fn random_histories_are_the_same_in_the_kernel_and_on_the_host() {

@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod linker;
 mod lint;
 mod packages;
@@ -43,6 +44,8 @@ enum Task {
     Test(test::Args),
     /// Measure the datapath (needs root)
     Bench(bench::Args),
+    /// Look for inputs that break a rule of the pipeline
+    Fuzz(fuzz::Args),
     /// Run tests, or a command, in a virtual machine with another kernel
     Vm(vm::Args),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Vm(args) => vm::run(&args),
     };
     match result {
