@@ -28,5 +28,6 @@ pub mod reserve;
 pub mod resolve;
 pub mod simulate;
 pub mod sockets;
+pub mod sorted;
 pub mod sources;
 pub mod sys;

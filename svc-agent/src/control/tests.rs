@@ -16,6 +16,7 @@ use super::server::Limits;
 use super::testing::{FakeView, Server};
 use crate::client::Client;
 use crate::resolve::fixtures;
+use crate::sorted::Sorted;
 
 /// Sends the text as it is and reads all that comes until the server hangs up.
 async fn raw(path: &Path, request: &str) -> String {
@@ -310,7 +311,7 @@ async fn names_come_as_a_whole_first_and_then_as_they_change() {
     assert!(matches!(&told, Some(NamesLine::Service(web)) if web.name == "web"), "{told:?}");
     assert!(matches!(lines.next().await.unwrap(), Some(NamesLine::Synced(synced)) if synced.complete));
 
-    web.objects.services.clear();
+    web.objects.services = Sorted::new();
     snapshots.send_replace(Arc::new(web));
     let told = lines.next().await.unwrap();
     assert!(matches!(&told, Some(NamesLine::Removed(web)) if web.name == "web"), "{told:?}");

@@ -17,6 +17,7 @@ use super::settings::Settings;
 use super::table::{Holder, Table};
 use crate::model::{AddressFamily, Ingress, Problem, Protocol, Service, ServiceName, ServiceType, Skipped};
 use crate::resolve::at;
+use crate::sorted::Sorted;
 
 /// The outcome for all Services.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ pub struct Allocated {
 
 /// Completes all Services. `complete`: Services that are not there are gone, and give back what they had.
 pub fn allocate(
-    services: &BTreeMap<ServiceName, Arc<Service>>,
+    services: &Sorted<ServiceName, Arc<Service>>,
     settings: &Settings,
     before: &Memory,
     complete: bool,

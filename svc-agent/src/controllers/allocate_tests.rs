@@ -259,6 +259,7 @@ fn b80_what_did_not_change_is_the_same_in_memory() {
             .all(|(name, service)| std::sync::Arc::ptr_eq(service, &other.objects.services[name]))
     };
     assert!(same(&controllers.complete(source.clone())));
-    source.objects.services.extend(snapshot(&service("c", "")).objects.services);
+    let more = snapshot(&service("c", "")).objects.services;
+    source.objects.services.extend(more.iter().map(|(name, service)| (name.clone(), service.clone())));
     assert!(same(&controllers.complete(source)));
 }

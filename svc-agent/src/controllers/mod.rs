@@ -34,6 +34,7 @@ pub use self::memory::Memory;
 use self::selection::Selection;
 pub use self::settings::Settings;
 use crate::model::{Problem, Service, ServiceName};
+use crate::sorted::Sorted;
 use crate::sources::Snapshot;
 
 /// Completes snapshots.
@@ -84,14 +85,14 @@ impl Controllers {
         &self.memory
     }
 
-    fn knows(&self, services: &BTreeMap<ServiceName, Arc<Service>>) -> bool {
+    fn knows(&self, services: &Sorted<ServiceName, Arc<Service>>) -> bool {
         let same = |((name, service), (old_name, old)): ((&ServiceName, &Arc<Service>), (&ServiceName, &Done))| {
             name == old_name && Arc::ptr_eq(service, &old.given)
         };
         services.len() == self.before.len() && services.iter().zip(&self.before).all(same)
     }
 
-    fn allocate(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>, complete: bool) {
+    fn allocate(&mut self, services: &Sorted<ServiceName, Arc<Service>>, complete: bool) {
         let allocated = allocate(services, &self.settings, &self.memory, complete);
         let mut before = std::mem::take(&mut self.before);
         for (name, service) in allocated.services {

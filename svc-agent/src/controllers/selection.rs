@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::endpoints::{matches, selects, slices};
 use crate::model::{EndpointSlice, Node, Pod, Problem, Service, ServiceName};
+use crate::sorted::Sorted;
 
 /// Pods by name.
 type Pods = BTreeMap<String, Arc<Pod>>;
@@ -30,10 +31,10 @@ impl Selection {
     /// Adds the endpoints of the Services that select Pods and have none yet to `slices`.
     pub fn complete(
         &mut self,
-        services: &BTreeMap<ServiceName, Arc<Service>>,
+        services: &Sorted<ServiceName, Arc<Service>>,
         pods: &BTreeMap<String, Pods>,
         nodes: &BTreeMap<String, Arc<Node>>,
-        given: &mut BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+        given: &mut Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
         problems: &mut Vec<Problem>,
     ) {
         let zones = |nodes: &BTreeMap<String, Arc<Node>>| -> Vec<_> {

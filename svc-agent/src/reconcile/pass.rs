@@ -258,6 +258,7 @@ impl<S: Store> Pass<'_, S> {
 
     /// Records that a service is as wanted, or gone.
     fn finish(&mut self, name: &ServiceName, wanted: Option<&Arc<Vec<ResolvedPort>>>) {
+        self.state.unfinished.remove(name);
         match wanted {
             Some(ports) => {
                 let known = self.state.services.entry(name.clone()).or_default();

@@ -11,6 +11,7 @@ use crate::apply::{AnyFrontendKey, Capacities};
 use crate::compile::allocator::Allocator;
 use crate::compile::image::Image;
 use crate::resolve::{Desired, PortKey, ResolvedPort, ServiceName};
+use crate::sorted::Sorted;
 
 /// What is known to be in the maps.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub struct State {
     pub owners: Owners,
     /// The services that are or were wanted since the start.
     pub services: BTreeMap<ServiceName, Known>,
+    /// What was wanted last.
+    wanted: Sorted<ServiceName, Arc<Vec<ResolvedPort>>>,
+    /// Services whose last pass has not ended well yet.
+    pub unfinished: BTreeSet<ServiceName>,
     /// Found at the start, and wanted by nobody yet; by service id.
     pub leftovers: BTreeMap<u32, Leftover>,
     /// Selections found at the start that no frontend uses.
@@ -68,6 +73,8 @@ impl State {
             room: Allocator::new(capacities, &found.resources()),
             owners,
             services: BTreeMap::new(),
+            wanted: Sorted::new(),
+            unfinished: BTreeSet::new(),
             leftovers: found.leftovers,
             strays: found.strays,
             ranges,
@@ -75,24 +82,24 @@ impl State {
         }
     }
 
-    /// Compares by pointer, in one walk through both.
-    pub fn changes<'a>(&self, desired: &'a Desired) -> Changes<'a> {
+    /// What is wanted and not done: what changed since the last call, and what was not finished then.
+    pub fn changes<'a>(&mut self, desired: &'a Desired) -> Changes<'a> {
+        let changed = desired.services.changes(&self.wanted, Arc::ptr_eq);
+        self.unfinished.extend(changed.into_iter().map(|change| change.key.clone()));
+        self.wanted = desired.services.clone();
         let mut changes = Changes::default();
-        let mut known = self.services.iter().peekable();
-        for (name, ports) in &desired.services {
-            let is_done = |known: &Known| known.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, ports));
-            // Equal pointers mean equal names: no need to compare these for the many that are unchanged.
-            if known.next_if(|(_, known)| is_done(known)).is_some() {
-                continue;
-            }
-            while let Some((gone, _)) = known.next_if(|(known, _)| *known < name) {
-                changes.gone.push(gone.clone());
-            }
-            if !known.next_if(|(known, _)| *known == name).is_some_and(|(_, known)| is_done(known)) {
+        self.unfinished.retain(|name| {
+            let known = self.services.get(name);
+            let Some((name, ports)) = desired.services.get_key_value(name) else {
+                changes.gone.extend(known.map(|_| name.clone()));
+                return known.is_some();
+            };
+            let is_done = known.and_then(|known| known.done.as_ref()).is_some_and(|done| Arc::ptr_eq(done, ports));
+            if !is_done {
                 changes.wanted.push((name, ports));
             }
-        }
-        changes.gone.extend(known.map(|(gone, _)| gone.clone()));
+            !is_done
+        });
         changes
     }
 

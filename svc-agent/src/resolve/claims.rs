@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::{AddressFamily, Frontend, FrontendKind, Inherited, Node, Policy};
 use crate::model::{EndpointSlice, Problem, Protocol, Service, ServiceName, ServiceType, address};
+use crate::sorted::Sorted;
 
 /// A frontend that a Service may answer on, and the port of the Service it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,14 @@ pub struct Grants {
     owners: HashMap<Key, ServiceName>,
 }
 
+impl Grants {
+    /// The Services that were granted something else before.
+    pub fn changed(&self, before: &Self) -> Vec<ServiceName> {
+        let differs = |name: &&ServiceName| self.services.get(*name) != before.services.get(*name);
+        self.services.keys().chain(before.services.keys()).filter(differs).cloned().collect()
+    }
+}
+
 /// What can have one owner only. A nodePort is claimed on all addresses of the node at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Key {
@@ -48,7 +57,7 @@ struct Claim {
 /// The decision of an earlier agent, as far as it can be told from what it left.
 pub fn inherit<'a>(
     services: impl IntoIterator<Item = &'a Arc<Service>>,
-    slices: &BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+    slices: &Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
     policy: &Policy,
     node: &Node,
     inherited: &Inherited,
@@ -148,7 +157,10 @@ fn claims(service: &Service, policy: &Policy, own: &HashSet<IpAddr>, problems: &
         };
         match refusal {
             None => addresses.push((kind, ip)),
-            Some(text) => problems.push(Problem::error(at(service, field, &format!("{text}; the address is refused")))),
+            Some(text) => {
+                let text = at(service, field, &format!("{text}; the address is refused"));
+                problems.push(Problem::error(text).about(&service.name));
+            }
         }
     };
     for ip in &service.cluster_ips {

@@ -28,6 +28,8 @@ fn frontends(grants: &Grants, name: &str) -> Vec<String> {
 
 fn errors(grants: &Grants) -> Vec<&str> {
     let errors = grants.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    // Whoever wrote the Service is told, by an Event.
+    assert!(errors.clone().all(|problem| problem.about.is_some()), "{:?}", grants.problems);
     errors.map(|problem| problem.text.as_str()).collect()
 }
 

@@ -105,7 +105,10 @@ pub fn snapshot(services: Vec<Service>, slices: Vec<EndpointSlice>) -> Snapshot 
         objects.services.insert(service.name.clone(), Arc::new(service));
     }
     for slice in slices {
-        objects.slices.entry(slice.service.clone()).or_default().push(Arc::new(slice));
+        let name = slice.service.clone();
+        let mut all = objects.slices.get(&name).cloned().unwrap_or_default();
+        all.push(Arc::new(slice));
+        objects.slices.insert(name, all);
     }
     Snapshot { objects, problems: Vec::new(), complete: true }
 }

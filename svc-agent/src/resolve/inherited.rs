@@ -4,11 +4,12 @@
 //! its owner to the other (B78, GHSA-q6h5-q3q6-f87x).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{EndpointSlice, ServiceName};
+use crate::sorted::Sorted;
 
 /// What an earlier agent left in the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Inherited {
         &self,
         frontend: (IpAddr, u16, u8),
         claimants: &[&'a ServiceName],
-        slices: &BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+        slices: &Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
     ) -> Option<&'a ServiceName> {
         let service = self.frontends.get(&frontend)?;
         if let [only] = claimants {

@@ -13,16 +13,19 @@ mod claims_tests;
 #[cfg(test)]
 pub(crate) mod fixtures;
 #[cfg(test)]
+mod kube_proxy_tests;
+#[cfg(test)]
 mod resolver_tests;
 #[cfg(test)]
 mod service_tests;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::ForwardingMode;
 use ipnet::IpNet;
+
+use crate::sorted::Sorted;
 
 pub(crate) use self::backends::counted;
 pub use self::claims::at;
@@ -35,7 +38,7 @@ pub use crate::model::{AddressFamily, Problem, ServiceName, Severity};
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
     /// The ports of every Service that has anything to program. An unchanged Service keeps its `Arc`.
-    pub services: BTreeMap<ServiceName, Arc<Vec<ResolvedPort>>>,
+    pub services: Sorted<ServiceName, Arc<Vec<ResolvedPort>>>,
     /// False while some input is unknown: nothing may be removed then.
     pub complete: bool,
     /// What is wrong or refused, the sources' problems first.

@@ -1,12 +1,13 @@
 //! Keeps what was resolved, so that a change of one endpoint costs one Service (B80).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::claims::{Granted, Grants, grant, inherit};
 use super::service::resolve;
 use super::{Desired, Inherited, Node, Policy, ResolvedPort};
 use crate::model::{EndpointSlice, Problem, Service, ServiceName};
+use crate::sorted::Sorted;
 use crate::sources::{Objects, Snapshot};
 
 /// Turns snapshots into desired states.
@@ -17,7 +18,18 @@ pub struct Resolver {
     grants: Grants,
     /// Until the first complete snapshot: who owned what may be in a file that cannot be read yet.
     inherited: Option<Inherited>,
+    /// The last input; maps that share what did not change tell at once what did.
+    services: Sorted<ServiceName, Arc<Service>>,
+    slices: Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
     cache: BTreeMap<ServiceName, Cached>,
+    /// The last result.
+    resolved: Sorted<ServiceName, Arc<Vec<ResolvedPort>>>,
+    /// What is wrong with Services; most have no entry.
+    problems: BTreeMap<ServiceName, Vec<Problem>>,
+    /// Endpoints without a Service.
+    orphans: BTreeMap<ServiceName, Problem>,
+    /// How many Services the last call looked at.
+    looked: usize,
 }
 
 /// One Service, with everything that its result was made of.
@@ -27,7 +39,6 @@ struct Cached {
     slices: Vec<Arc<EndpointSlice>>,
     granted: Vec<Granted>,
     ports: Arc<Vec<ResolvedPort>>,
-    problems: Vec<Problem>,
 }
 
 impl Resolver {
@@ -42,46 +53,84 @@ impl Resolver {
         self.node = None;
     }
 
-    /// Resolves what changed since the last call; the rest keeps its `Arc`.
+    /// Resolves what changed since the last call; the rest keeps its `Arc`, and is not looked at.
     pub fn update(&mut self, snapshot: &Snapshot, node: &Node) -> Desired {
         let objects = &snapshot.objects;
         let moved = self.node.as_ref() != Some(node);
-        if moved || self.services_changed(objects) {
-            if let Some(inherited) = &self.inherited {
-                self.grants = inherit(objects.services.values(), &objects.slices, &self.policy, node, inherited);
-            }
-            self.grants = grant(objects.services.values(), &self.policy, node, &self.grants);
+        let mut touched: BTreeSet<ServiceName> = BTreeSet::new();
+        touched.extend(objects.services.changes(&self.services, Arc::ptr_eq).iter().map(|change| change.key.clone()));
+        if moved || !touched.is_empty() {
+            let before = std::mem::take(&mut self.grants);
+            let known = match &self.inherited {
+                Some(inherited) => &inherit(objects.services.values(), &objects.slices, &self.policy, node, inherited),
+                None => &before,
+            };
+            self.grants = grant(objects.services.values(), &self.policy, node, known);
+            touched.extend(self.grants.changed(&before));
             self.node = Some(node.clone());
+        }
+        let same = |old: &Vec<Arc<EndpointSlice>>, new: &Vec<Arc<EndpointSlice>>| {
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
+        };
+        touched.extend(objects.slices.changes(&self.slices, same).iter().map(|change| change.key.clone()));
+        if moved {
+            touched.extend(objects.services.keys().cloned());
         }
         if snapshot.complete {
             self.inherited = None;
         }
-        let mut before = std::mem::take(&mut self.cache);
-        let mut desired = Desired { complete: snapshot.complete, ..Desired::default() };
-        desired.problems.extend(snapshot.problems.iter().cloned());
-        desired.problems.extend(self.grants.problems.iter().cloned());
-        for (name, service) in &objects.services {
-            let slices = objects.slices.get(name).map(Vec::as_slice).unwrap_or_default();
-            let granted = self.grants.services.get(name).map(Vec::as_slice).unwrap_or_default();
-            let cached = match before.remove(name) {
-                Some(cached) if !moved && cached.is_of(service, slices, granted) => cached,
-                old => Cached::new(service, slices, granted, node, old),
-            };
-            desired.problems.extend(cached.problems.iter().cloned());
-            if !cached.ports.is_empty() {
-                desired.services.insert(name.clone(), cached.ports.clone());
-            }
-            self.cache.insert(name.clone(), cached);
+        self.looked = touched.len();
+        for name in touched {
+            self.look(&name, objects, node, moved);
         }
-        desired.problems.extend(orphans(objects));
-        desired
+        self.services = objects.services.clone();
+        self.slices = objects.slices.clone();
+        let mut problems = snapshot.problems.clone();
+        problems.extend(self.grants.problems.iter().cloned());
+        problems.extend(self.problems.values().flatten().cloned());
+        problems.extend(self.orphans.values().cloned());
+        Desired { services: self.resolved.clone(), complete: snapshot.complete, problems }
     }
 
-    fn services_changed(&self, objects: &Objects) -> bool {
-        let same = |((name, service), (old_name, old)): ((&ServiceName, &Arc<Service>), (&ServiceName, &Cached))| {
-            name == old_name && Arc::ptr_eq(service, &old.service)
+    /// How many Services the last call looked at.
+    #[cfg(test)]
+    pub fn looked(&self) -> usize {
+        self.looked
+    }
+
+    /// Resolves one Service anew, unless all that its result was made of is as it was.
+    fn look(&mut self, name: &ServiceName, objects: &Objects, node: &Node, moved: bool) {
+        let slices = objects.slices.get(name).map(Vec::as_slice).unwrap_or_default();
+        match orphan(name, slices).filter(|_| !objects.services.contains_key(name)) {
+            Some(problem) => drop(self.orphans.insert(name.clone(), problem)),
+            None => drop(self.orphans.remove(name)),
+        }
+        let old = self.cache.remove(name);
+        let Some(service) = objects.services.get(name) else {
+            self.resolved.remove(name);
+            self.problems.remove(name);
+            return;
         };
-        objects.services.len() != self.cache.len() || !objects.services.iter().zip(&self.cache).all(same)
+        let granted = self.grants.services.get(name).map(Vec::as_slice).unwrap_or_default();
+        let old = match old {
+            Some(cached) if !moved && cached.is_of(service, slices, granted) => {
+                self.cache.insert(name.clone(), cached);
+                return;
+            }
+            old => old,
+        };
+        let (cached, problems) = Cached::new(service, slices, granted, node, old);
+        if problems.is_empty() {
+            self.problems.remove(name);
+        } else {
+            self.problems.insert(name.clone(), problems);
+        }
+        if cached.ports.is_empty() {
+            self.resolved.remove(name);
+        } else if self.resolved.get(name).is_none_or(|ports| !Arc::ptr_eq(ports, &cached.ports)) {
+            self.resolved.insert(name.clone(), cached.ports.clone());
+        }
+        self.cache.insert(name.clone(), cached);
     }
 }
 
@@ -92,7 +141,7 @@ impl Cached {
         granted: &[Granted],
         node: &Node,
         old: Option<Self>,
-    ) -> Self {
+    ) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let ports = resolve(service, slices, granted, node, &mut problems);
         // The input may have changed in what does not matter here: a label, the place in a file.
@@ -100,7 +149,8 @@ impl Cached {
             Some(old) if *old.ports == ports => old.ports,
             _ => Arc::new(ports),
         };
-        Self { service: service.clone(), slices: slices.to_vec(), granted: granted.to_vec(), ports, problems }
+        let (slices, granted) = (slices.to_vec(), granted.to_vec());
+        (Self { service: service.clone(), slices, granted, ports }, problems)
     }
 
     fn is_of(&self, service: &Arc<Service>, slices: &[Arc<EndpointSlice>], granted: &[Granted]) -> bool {
@@ -112,10 +162,7 @@ impl Cached {
 }
 
 /// Endpoints without a Service: most often a slip in one of the names.
-fn orphans(objects: &Objects) -> impl Iterator<Item = Problem> {
-    let lost = objects.slices.iter().filter(|(name, _)| !objects.services.contains_key(*name));
-    lost.filter_map(|(name, slices)| {
-        let slice = slices.first()?;
-        Some(Problem::notice(format!("{}: endpoints of Service `{name}`, which is not there: not used", slice.origin)))
-    })
+fn orphan(name: &ServiceName, slices: &[Arc<EndpointSlice>]) -> Option<Problem> {
+    let slice = slices.first()?;
+    Some(Problem::notice(format!("{}: endpoints of Service `{name}`, which is not there: not used", slice.origin)))
 }

@@ -32,6 +32,7 @@ fn b80_a_change_of_one_endpoint_resolves_one_service() {
     snapshot.objects.slices.insert(name.clone(), vec![Arc::new(changed)]);
     let second = resolver.update(&snapshot, &node());
     assert!(kept(&first, &second, "a") && !kept(&first, &second, "b") && kept(&first, &second, "c"));
+    assert_eq!(resolver.looked(), 1);
 
     // Changed, but not in what counts here.
     let mut moved = service("a", &["10.96.0.1"]);

@@ -17,8 +17,8 @@ fn add(whole: &mut Snapshot, more: Snapshot) {
     whole.complete &= more.complete;
     whole.problems.extend(more.problems);
     let mut more = more.objects;
-    for (key, raw) in std::mem::take(&mut more.raw) {
-        match whole.objects.raw.get(&key) {
+    for (key, raw) in &std::mem::take(&mut more.raw) {
+        match whole.objects.raw.get(key) {
             Some(first) if !first.refused => {
                 let text = format!(
                     "{}, {key}: defined already in {}, which counts; remove one of them",
@@ -26,22 +26,23 @@ fn add(whole: &mut Snapshot, more: Snapshot) {
                 );
                 whole.problems.push(Problem::error(text));
                 if !raw.refused {
-                    more.remove(&key);
+                    more.remove(key);
                 }
             }
             // What is refused hides nothing.
             Some(_) if raw.refused => {}
             Some(_) | None => {
-                whole.objects.raw.insert(key, raw);
+                whole.objects.raw.insert(key.clone(), raw.clone());
             }
         }
     }
     let all = &mut whole.objects;
-    all.services.extend(more.services);
-    for (name, mut slices) in more.slices {
-        let all = all.slices.entry(name).or_default();
-        all.append(&mut slices);
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+    all.services.extend(more.services.iter().map(|(name, service)| (name.clone(), service.clone())));
+    for (name, slices) in &more.slices {
+        let mut both = all.slices.get(name).cloned().unwrap_or_default();
+        both.extend(slices.iter().cloned());
+        both.sort_by(|a, b| a.name.cmp(&b.name));
+        all.slices.insert(name.clone(), both);
     }
     for (namespace, mut pods) in more.pods {
         all.pods.entry(namespace).or_default().append(&mut pods);
@@ -79,12 +80,12 @@ impl Objects {
                 return;
             }
         };
-        for (service, slices) in &mut self.slices {
+        self.slices.retain(|service, slices| {
             if service.namespace == key.namespace {
                 slices.retain(|slice| slice.source != source || slice.name != key.name);
             }
-        }
-        self.slices.retain(|_, slices| !slices.is_empty());
+            !slices.is_empty()
+        });
     }
 }
 

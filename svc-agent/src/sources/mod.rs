@@ -16,6 +16,7 @@ pub use self::merge::merge;
 pub use self::raw::{Keeper, Raw};
 use crate::model::{EndpointSlice, Node, ObjectKey, ObjectKind, Pod, Service, ServiceName};
 pub use crate::model::{Problem, Severity};
+use crate::sorted::Sorted;
 
 /// Everything that a source knows at one moment.
 #[derive(Clone, Debug, Default)]
@@ -29,19 +30,20 @@ pub struct Snapshot {
     pub complete: bool,
 }
 
-/// Valid objects. An object that did not change keeps its `Arc`, so that later stages can skip it.
+/// Valid objects. An object that did not change keeps its `Arc`, and maps of sources that follow single changes share what is
+/// the same, so that later stages find what changed without looking at the rest.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// Services by name.
-    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    pub services: Sorted<ServiceName, Arc<Service>>,
     /// Endpoints by the Service they belong to, sorted by name.
-    pub slices: BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
+    pub slices: Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
     /// Pods by namespace and name.
     pub pods: BTreeMap<String, BTreeMap<String, Arc<Pod>>>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Arc<Node>>,
     /// All of these objects as they were given, and those that were refused.
-    pub raw: BTreeMap<ObjectKey, Raw>,
+    pub raw: Sorted<ObjectKey, Raw>,
     /// How many objects of each kind are used, duplicates not counted.
     pub counts: BTreeMap<ObjectKind, usize>,
     /// What else was there, counted by kind: accepted and not used.

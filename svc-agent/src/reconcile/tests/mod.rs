@@ -76,8 +76,10 @@ fn backend(last: u8) -> Backend {
 fn desired(ports: impl IntoIterator<Item = ResolvedPort>) -> Desired {
     let mut desired = Desired { complete: true, ..Desired::default() };
     for port in ports {
-        let ports = desired.services.entry(name(&port.key.name)).or_default();
-        Arc::make_mut(ports).push(port);
+        let mut ports = desired.services.remove(&name(&port.key.name)).unwrap_or_default();
+        let name = name(&port.key.name);
+        Arc::make_mut(&mut ports).push(port);
+        desired.services.insert(name, ports);
     }
     desired
 }

@@ -126,11 +126,12 @@ impl World {
     fn desired(&self, before: &Desired) -> Desired {
         let ports = (0..SERVICES).flat_map(|service| [self.port(service, 0), self.port(service, 1)]);
         let mut desired = desired(ports.flatten());
-        for (name, ports) in &mut desired.services {
+        desired.services.retain(|name, ports| {
             if let Some(same) = before.services.get(name).filter(|same| *same == ports) {
                 *ports = Arc::clone(same);
             }
-        }
+            true
+        });
         desired
     }
 }
@@ -366,7 +367,10 @@ impl History {
         assert_eq!(self.reconciler.programmed().read().ports.len(), ports.len());
 
         let mut again = desired.clone();
-        again.services.values_mut().for_each(|ports| *ports = Arc::new(ports.to_vec()));
+        again.services.retain(|_, ports| {
+            *ports = Arc::new(ports.to_vec());
+            true
+        });
         assert_eq!(self.reconciler.reconcile(&again), Report { changed: again.services.len(), ..Report::default() });
         self.reconciler.reconcile(desired);
         let mut next = restarted(&self.reconciler);

@@ -39,17 +39,33 @@ pub struct Memory {
     watched: Watched,
     rules: Rules,
     entries: BTreeMap<ServiceName, Entry>,
+    /// What changed since it was taken last.
+    changed: Vec<Swap>,
+}
+
+/// An object that came, went or changed.
+#[derive(Debug)]
+pub struct Swap {
+    /// Its name.
+    pub name: ServiceName,
+    /// What it was.
+    pub before: Option<Object>,
 }
 
 impl Memory {
     /// Knows nothing yet.
     pub fn new(watched: Watched, rules: Rules) -> Self {
-        Self { watched, rules, entries: BTreeMap::new() }
+        Self { watched, rules, entries: BTreeMap::new(), changed: Vec::new() }
     }
 
     /// The objects by name.
     pub fn entries(&self) -> &BTreeMap<ServiceName, Entry> {
         &self.entries
+    }
+
+    /// What changed since the last call, in order.
+    pub fn take_changed(&mut self) -> Vec<Swap> {
+        std::mem::take(&mut self.changed)
     }
 
     /// How many objects are not in a list that would replace these.
@@ -76,7 +92,9 @@ impl Memory {
             let old = before.remove(&identity.name);
             changed |= self.put(value, identity, old);
         }
-        Ok(changed || !before.is_empty())
+        changed |= !before.is_empty();
+        self.changed.extend(before.into_iter().map(|(name, entry)| Swap { name, before: entry.object }));
+        Ok(changed)
     }
 
     /// Takes an object of a watch; `newest` is the newest version of the kind that was told.
@@ -103,19 +121,23 @@ impl Memory {
             // Perhaps of an object that had the name before.
             return Ok(Applied::OutOfOrder);
         }
-        place.remove();
+        let (name, entry) = place.remove_entry();
+        self.changed.push(Swap { name, before: entry.object });
         Ok(Applied::Changed)
     }
 
     fn put(&mut self, value: &Value, identity: Identity, old: Option<Entry>) -> bool {
-        let old = old.filter(|old| old.identity.uid == identity.uid);
         if let Some(old) = &old
             && old.identity == identity
             && identity.version.is_some()
         {
             // The very same state: relisting a large cluster costs no validation.
-            return self.insert(old.clone(), false);
+            self.entries.insert(identity.name, old.clone());
+            return false;
         }
+        self.changed
+            .push(Swap { name: identity.name.clone(), before: old.as_ref().and_then(|old| old.object.clone()) });
+        let old = old.filter(|old| old.identity.uid == identity.uid);
         let (object, mut problems) = read::object(self.watched, value, &identity.name, &self.rules);
         let mut raw = read::raw(self.watched, value).following(old.as_ref().map(|old| &old.raw));
         let (kept, changed) = match (object, old) {
@@ -132,11 +154,7 @@ impl Memory {
             (None, None) => (None, true),
         };
         raw.refused = kept.is_none();
-        self.insert(Entry { identity, object: kept, problems, raw }, changed)
-    }
-
-    fn insert(&mut self, entry: Entry, changed: bool) -> bool {
-        self.entries.insert(entry.identity.name.clone(), entry);
+        self.entries.insert(identity.name.clone(), Entry { identity, object: kept, problems, raw });
         changed
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 pub use self::follow::Timing;
 use self::follow::{Shared, follow};
@@ -30,16 +30,17 @@ use self::transport::Transport;
 use super::{Freshness, Snapshot};
 use crate::model::Rules;
 
-/// How long nothing must happen before a change is delivered: a rollout changes several objects at once.
-const QUIET: Duration = Duration::from_millis(20);
-/// How long changes may follow each other before they are delivered all the same.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The shortest time between two deliveries. A change that comes alone is delivered at once; of a rollout, which changes
+/// several objects, what comes soon after the first is delivered together.
+const APART: Duration = Duration::from_millis(20);
 
 /// Follows an API server. Its tasks end when it is dropped.
 #[derive(Debug)]
 pub struct KubernetesSource {
     watch: WatchedApi,
     pending: bool,
+    /// When the state was delivered last.
+    delivered: Option<Instant>,
     _tasks: JoinSet<()>,
 }
 
@@ -90,7 +91,7 @@ impl KubernetesSource {
         for watched in Watched::ALL {
             tasks.spawn(follow(shared.clone(), watched));
         }
-        Self { watch: WatchedApi(shared), pending: false, _tasks: tasks }
+        Self { watch: WatchedApi(shared), pending: false, delivered: None, _tasks: tasks }
     }
 
     /// What is known, for others.
@@ -112,6 +113,7 @@ impl KubernetesSource {
     /// The whole state.
     pub fn load(&mut self) -> Snapshot {
         self.pending = false;
+        self.delivered = Some(Instant::now());
         self.watch.0.state().snapshot()
     }
 
@@ -121,7 +123,8 @@ impl KubernetesSource {
             self.watch.0.changed.notified().await;
             self.pending = true;
         }
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end && timeout(QUIET, self.watch.0.changed.notified()).await.is_ok() {}
+        if let Some(delivered) = self.delivered {
+            sleep_until(delivered + APART).await;
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What is known of all kinds, whether it is whole, and how fresh.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use tokio::time::Instant;
 
 use super::answer::Event;
 use super::kinds::Watched;
-use super::memory::{Applied, Memory};
+use super::memory::{Applied, Memory, Swap};
 use super::read::{ORIGIN, Object};
 use crate::model::{EndpointSlice, Node, ObjectKey, ObjectKind, Problem, Protocol, Rules, Service, ServiceName};
+use crate::sorted::Sorted;
 use crate::sources::{Freshness, Objects, Snapshot};
 
 /// A list that lacks this many objects and more than half of them is asked for again.
@@ -81,6 +83,10 @@ pub struct State {
     services: Kind,
     slices: Kind,
     node: Kind,
+    /// What all kinds have together; whoever gets a copy can tell later what changed.
+    objects: Objects,
+    /// What is wrong with objects.
+    problems: BTreeMap<(Watched, ServiceName), Vec<Problem>>,
     /// How long a list that lacks much has to be confirmed before it is believed.
     confirm: Duration,
     /// The last state of `default/kubernetes` in which somebody answered.
@@ -97,6 +103,8 @@ impl State {
             services: Kind::new(Watched::Services, rules),
             slices: Kind::new(Watched::EndpointSlices, rules),
             node: Kind::new(Watched::Node, rules),
+            objects: Objects::default(),
+            problems: BTreeMap::new(),
             confirm,
             api: None,
             node_seen: false,
@@ -170,7 +178,7 @@ impl State {
         kind.version = Some(list.version.clone());
         kind.last_list = Some(now);
         kind.last_event = Some(now);
-        self.keep_api();
+        self.absorb(watched);
         Ok(Verdict::Taken)
     }
 
@@ -207,9 +215,7 @@ impl State {
             (Some(version), Some(newest)) if version < newest => {}
             _ => kind.version = Some(version.to_owned()),
         }
-        if applied == Applied::Changed {
-            self.keep_api();
-        }
+        self.absorb(watched);
         Ok(applied == Applied::Changed)
     }
 
@@ -283,37 +289,11 @@ impl State {
         if !self.complete() {
             return Snapshot { objects: Objects::default(), problems, complete: false };
         }
-        let mut objects = Objects::default();
-        for entry in self.services.memory.entries().values() {
-            problems.extend(entry.problems.iter().cloned());
-            if let Some(Object::Service(service)) = &entry.object {
-                objects.services.insert(service.name.clone(), service.clone());
-            }
-        }
-        let mut slices = 0;
-        for entry in self.slices.memory.entries().values() {
-            problems.extend(entry.problems.iter().cloned());
-            if let Some(Object::Slice(Some(slice))) = &entry.object {
-                slices += 1;
-                objects.slices.entry(slice.service.clone()).or_default().push(slice.clone());
-            }
-        }
-        objects.nodes.extend(self.this_node().map(|node| (node.name.clone(), node)));
+        problems.extend(self.problems.values().flatten().cloned());
+        let mut objects = self.objects.clone();
         objects.counts.insert(ObjectKind::Node, objects.nodes.len());
         objects.counts.insert(ObjectKind::Service, objects.services.len());
-        objects.counts.insert(ObjectKind::EndpointSlice, slices);
         self.restore_api(&mut objects, &mut problems);
-        for watched in Watched::ALL {
-            let entries = self.kind(watched).memory.entries().iter();
-            let raw = entries.map(|(name, entry)| {
-                let (namespace, name) = (name.namespace.clone(), name.name.clone());
-                (ObjectKey { kind: watched.object_kind(), namespace, name }, entry.raw.clone())
-            });
-            objects.raw.extend(raw);
-        }
-        for slices in objects.slices.values_mut() {
-            slices.sort_by(|a, b| a.name.cmp(&b.name));
-        }
         Snapshot { objects, problems, complete: true }
     }
 
@@ -335,24 +315,70 @@ impl State {
         problems
     }
 
+    /// Brings what all kinds have together in line with what changed in one.
+    fn absorb(&mut self, watched: Watched) {
+        let (mut of_api, api) = (false, api_name());
+        for Swap { name, before } in self.kind_mut(watched).memory.take_changed() {
+            let entry = match watched {
+                Watched::Services => &self.services,
+                Watched::EndpointSlices => &self.slices,
+                Watched::Node => &self.node,
+            }
+            .memory
+            .entries()
+            .get(&name);
+            let objects = &mut self.objects;
+            let now = entry.and_then(|entry| entry.object.as_ref());
+            for (object, comes) in [(before.as_ref(), false), (now, true)] {
+                match object {
+                    Some(Object::Service(service)) => {
+                        of_api |= service.name == api;
+                        if comes {
+                            objects.services.insert(name.clone(), service.clone());
+                        } else if now.is_none() {
+                            objects.services.remove(&name);
+                        }
+                    }
+                    Some(Object::Slice(Some(slice))) => {
+                        of_api |= slice.service == api;
+                        let count = objects.counts.entry(ObjectKind::EndpointSlice).or_default();
+                        *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+                        exchange(&mut objects.slices, slice, comes);
+                    }
+                    Some(Object::Node(node)) => {
+                        if comes {
+                            objects.nodes.insert(node.name.clone(), node.clone());
+                        } else {
+                            objects.nodes.remove(&node.name);
+                        }
+                    }
+                    Some(Object::Slice(None)) | None => {}
+                }
+            }
+            let key =
+                ObjectKey { kind: watched.object_kind(), namespace: name.namespace.clone(), name: name.name.clone() };
+            match entry {
+                Some(entry) => drop(objects.raw.insert(key, entry.raw.clone())),
+                None => drop(objects.raw.remove(&key)),
+            }
+            match entry.filter(|entry| !entry.problems.is_empty()) {
+                Some(entry) => drop(self.problems.insert((watched, name), entry.problems.clone())),
+                None => drop(self.problems.remove(&(watched, name))),
+            }
+        }
+        self.node_seen |= !self.node.memory.entries().is_empty();
+        if of_api {
+            self.keep_api();
+        }
+    }
+
     /// Remembers `default/kubernetes` while somebody answers there.
     fn keep_api(&mut self) {
-        self.node_seen |= !self.node.memory.entries().is_empty();
         let name = api_name();
-        let service = match self.services.memory.entries().get(&name).and_then(|entry| entry.object.as_ref()) {
-            Some(Object::Service(service)) => service.clone(),
-            Some(Object::Slice(_) | Object::Node(_)) | None => return,
-        };
-        // Those of its namespace alone: there may be ten thousand of others.
-        let entries = self.slices.memory.entries().range(ServiceName::new(name.namespace.as_str(), "")..);
-        let near = entries.take_while(|(slice, _)| slice.namespace == name.namespace);
-        let of_api = near.filter_map(|(_, entry)| match &entry.object {
-            Some(Object::Slice(Some(slice))) if slice.service == name => Some(slice.clone()),
-            Some(_) | None => None,
-        });
-        let slices: Vec<_> = of_api.collect();
+        let Some(service) = self.objects.services.get(&name) else { return };
+        let slices = self.objects.slices.get(&name).cloned().unwrap_or_default();
         if slices.iter().any(|slice| slice.endpoints.iter().any(|endpoint| endpoint.ready)) {
-            self.api = Some((service, slices));
+            self.api = Some((service.clone(), slices));
         }
     }
 
@@ -364,7 +390,9 @@ impl State {
         if answers && objects.services.contains_key(&service.name) {
             return;
         }
-        objects.services.entry(service.name.clone()).or_insert_with(|| service.clone());
+        if !objects.services.contains_key(&service.name) {
+            objects.services.insert(service.name.clone(), service.clone());
+        }
         if !answers {
             objects.slices.insert(service.name.clone(), slices.clone());
         }
@@ -372,6 +400,21 @@ impl State {
             "{ORIGIN}, Service `{}`: has no ready endpoint; its last ones stay in use",
             service.name
         )));
+    }
+}
+
+/// Puts a slice among those of its Service, or takes it out.
+fn exchange(all: &mut Sorted<ServiceName, Vec<Arc<EndpointSlice>>>, slice: &Arc<EndpointSlice>, comes: bool) {
+    let mut slices = all.get(&slice.service).cloned().unwrap_or_default();
+    slices.retain(|other| other.name != slice.name);
+    if comes {
+        let place = slices.partition_point(|other| other.name < slice.name);
+        slices.insert(place, slice.clone());
+    }
+    if slices.is_empty() {
+        all.remove(&slice.service);
+    } else {
+        all.insert(slice.service.clone(), slices);
     }
 }
 

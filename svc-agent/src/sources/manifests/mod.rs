@@ -21,6 +21,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ use self::scan::{Found, Scan, scan};
 use self::watch::Watch;
 use super::{Keeper, Objects, Snapshot};
 use crate::model::text::escape;
-use crate::model::{ObjectKey, Problem, Rules};
+use crate::model::{EndpointSlice, ObjectKey, Problem, Rules, ServiceName};
 
 /// A larger file keeps its last good state.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -230,6 +231,7 @@ impl ManifestSource {
     fn snapshot(&mut self, mut problems: Vec<Problem>) -> Snapshot {
         let mut objects = Objects::default();
         let mut first: HashMap<&ObjectKey, &str> = HashMap::new();
+        let mut slices_of: BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
         for file in self.files.values() {
             problems.extend(file.problems.iter().cloned());
             for good in &file.good {
@@ -249,7 +251,7 @@ impl ManifestSource {
                     }
                     Shared::Slices(slices) => {
                         for slice in slices {
-                            objects.slices.entry(slice.service.clone()).or_default().push(slice.clone());
+                            slices_of.entry(slice.service.clone()).or_default().push(slice.clone());
                         }
                     }
                     Shared::Pod(pod) => {
@@ -263,15 +265,18 @@ impl ManifestSource {
             }
             for (key, raw) in &file.refused {
                 // What is refused hides no good one, wherever that stands.
-                objects.raw.entry(key.clone()).or_insert_with(|| raw.clone());
+                if !objects.raw.contains_key(key) {
+                    objects.raw.insert(key.clone(), raw.clone());
+                }
             }
             for (kind, count) in &file.ignored {
                 *objects.ignored.entry(kind.clone()).or_default() += count;
             }
         }
-        for slices in objects.slices.values_mut() {
+        for slices in slices_of.values_mut() {
             slices.sort_by(|a, b| a.name.cmp(&b.name));
         }
+        objects.slices = slices_of.into_iter().collect();
         for (kind, count) in &objects.ignored {
             if self.logged.insert(kind.clone()) {
                 tracing::debug!(kind, count, "manifests hold objects of a kind that is not used");
