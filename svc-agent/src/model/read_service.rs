@@ -17,7 +17,7 @@ use super::{
 };
 
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// Says how packets of clients outside reach backends on other nodes.
 const FORWARDING_MODE: &str = "svc-agent/forwarding-mode";

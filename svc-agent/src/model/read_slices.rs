@@ -8,7 +8,6 @@ use k8s_openapi::api::discovery::v1 as discovery;
 
 use super::findings::Findings;
 use super::read_ports::slice_port;
-use super::read_service::HEADLESS_LABEL;
 use super::text::{dns_label, quote};
 use super::{Endpoint, EndpointSlice, ServiceName, SliceOrigin, Target, address};
 
@@ -43,9 +42,6 @@ pub fn endpoint_slice(
     };
     if let Err(error) = dns_label(service) {
         findings.refuse(format!("metadata.labels[{SERVICE_LABEL}]"), error);
-    }
-    if labels.is_some_and(|labels| labels.contains_key(HEADLESS_LABEL)) {
-        return None;
     }
     let v4 = v4?;
     let ports = object.ports.iter().flatten().enumerate().filter_map(|(i, port)| {
@@ -110,10 +106,6 @@ pub fn endpoints(
     origin: &str,
     findings: &mut Findings,
 ) -> Vec<EndpointSlice> {
-    let labels = object.metadata.labels.as_ref();
-    if labels.is_some_and(|labels| labels.contains_key(HEADLESS_LABEL)) {
-        return Vec::new();
-    }
     let subsets = object.subsets.iter().flatten().enumerate();
     subsets
         .map(|(i, subset)| {

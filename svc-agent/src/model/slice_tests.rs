@@ -26,6 +26,14 @@ fn endpoints(subsets: Value) -> (Vec<EndpointSlice>, Findings) {
 }
 
 #[test]
+fn slices_of_headless_services_are_read_for_their_names() {
+    let labels = json!({"kubernetes.io/service-name": "db", "service.kubernetes.io/headless": ""});
+    let metadata = json!({"name": "db-1", "labels": labels});
+    let (read, _) = slice(json!({"metadata": metadata, "endpoints": [{"addresses": ["10.0.0.1"]}]}));
+    assert_eq!(read.unwrap().endpoints.len(), 1);
+}
+
+#[test]
 fn b75_missing_conditions_have_their_meaning() {
     for (conditions, ready, serving, terminating) in [
         (json!(null), true, true, false),

@@ -207,7 +207,8 @@ async fn one_page(shared: &Shared, watched: Watched, server: &Server, path: Stri
     let (status, bytes) = in_time(shared.timing.answer, ask).await.map_err(Failure::Other)?;
     match status {
         200 => answer::page(watched, &bytes).map_err(Failure::Other),
-        401 | 403 => Err(Failure::Forbidden(answer::refusal(status, &bytes))),
+        // Not 401: a token that is void today is replaced tomorrow.
+        403 => Err(Failure::Forbidden(answer::refusal(status, &bytes))),
         504 => Err(Failure::Behind(answer::refusal(status, &bytes))),
         _ => Err(Failure::Other(answer::refusal(status, &bytes))),
     }

@@ -69,6 +69,10 @@ pub fn object(watched: Watched, value: &Value, name: &ServiceName, rules: &Rules
     let object = match watched {
         Watched::Services => typed::<core::Service>(value, &mut findings).map(|object| {
             let service = read_service::service(&object, name.clone(), ORIGIN, rules, &mut findings);
+            if service.health_check.is_some() {
+                let text = "has no effect: readiness is the kubelets' where there is an API server; remove it";
+                findings.warn("metadata.annotations[svc-agent/health-check]", text);
+            }
             Object::Service(Arc::new(service))
         }),
         Watched::EndpointSlices => typed::<discovery::EndpointSlice>(value, &mut findings).map(|object| {
