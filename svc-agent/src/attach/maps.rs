@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use aya::maps::{Map, MapData, MapInfo};
@@ -12,6 +13,7 @@ use svc_common::maps::{MapSpec, spec};
 use tracing::{info, warn};
 
 use super::pins::PinDir;
+use crate::sys::mmap::MappedArray;
 
 /// Per-CPU lists of an LRU map (`BPF_F_NO_COMMON_LRU`): the kernel rounds the capacity to the number of CPUs.
 const NO_COMMON_LRU: u32 = 1 << 1;
@@ -150,9 +152,17 @@ pub fn check_pins(pins: &PinDir, object: &[u8], sizes: Sizes) -> anyhow::Result<
 
 /// The maps, open.
 #[derive(Debug)]
-pub struct Maps(BTreeMap<&'static str, MapData>);
+pub struct Maps {
+    open: BTreeMap<&'static str, MapData>,
+    /// Those that are mapped into memory: once, whoever asks.
+    mapped: Mutex<BTreeMap<&'static str, Arc<MappedArray>>>,
+}
 
 impl Maps {
+    fn new(open: BTreeMap<&'static str, MapData>) -> Self {
+        Self { open, mapped: Mutex::default() }
+    }
+
     /// Opens every map by its pin.
     ///
     /// # Errors
@@ -163,7 +173,7 @@ impl Maps {
             let data = MapData::from_pin(&path).with_context(|| format!("cannot open the map `{}`", path.display()))?;
             Ok((map.name, data))
         };
-        spec::ALL.iter().map(open).collect::<anyhow::Result<_>>().map(Self)
+        spec::ALL.iter().map(open).collect::<anyhow::Result<_>>().map(Self::new)
     }
 
     /// Another handle of one map.
@@ -171,10 +181,26 @@ impl Maps {
     /// # Errors
     /// If the process has no file descriptor left.
     pub fn data(&self, map: &MapSpec) -> anyhow::Result<MapData> {
-        let data = self.0.get(map.name).with_context(|| format!("there is no map `{}`", map.name))?;
+        let data = self.open.get(map.name).with_context(|| format!("there is no map `{}`", map.name))?;
         let fd =
             data.fd().as_fd().try_clone_to_owned().with_context(|| format!("cannot open the map `{}`", map.name))?;
         Ok(MapData::from_fd(fd)?)
+    }
+
+    /// An array of values of so many bytes in memory, the same for everybody who asks.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub fn mapped(&self, map: &MapSpec, value_bytes: usize) -> anyhow::Result<Arc<MappedArray>> {
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(array) = mapped.get(map.name) {
+            return Ok(array.clone());
+        }
+        let array = MappedArray::new(self.data(map)?.fd(), value_bytes, self.capacity(map)?)
+            .with_context(|| format!("cannot map `{}` into memory", map.name))?;
+        let array = Arc::new(array);
+        mapped.insert(map.name, array.clone());
+        Ok(array)
     }
 
     /// Another handle of one map, for aya's typed views.
@@ -190,7 +216,7 @@ impl Maps {
     /// # Errors
     /// If the kernel does not say.
     pub fn capacity(&self, map: &MapSpec) -> anyhow::Result<u32> {
-        let data = self.0.get(map.name).with_context(|| format!("there is no map `{}`", map.name))?;
+        let data = self.open.get(map.name).with_context(|| format!("there is no map `{}`", map.name))?;
         Ok(data.info()?.max_entries())
     }
 
@@ -201,7 +227,7 @@ impl Maps {
             if path.symlink_metadata().is_ok() {
                 continue;
             }
-            let pinned = self.0.get(map.name).map(|data| data.pin(&path));
+            let pinned = self.open.get(map.name).map(|data| data.pin(&path));
             match pinned {
                 Some(Ok(())) => info!(map = map.name, "somebody removed the pin of the map; pinned it again"),
                 Some(Err(error)) => warn!(map = map.name, %error, "cannot pin the map again"),

@@ -1,8 +1,8 @@
 //! Values in shared memory, word by word.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Context as _;
 use svc_common::maps::{Backend, MapSpec, MapType, backend_flags};
 
 use crate::attach::maps::Maps;
@@ -13,9 +13,8 @@ pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word))
 }
 
-pub(super) fn map_array<V>(maps: &Maps, map: &MapSpec) -> anyhow::Result<MappedArray> {
-    MappedArray::new(maps.data(map)?.fd(), size_of::<V>(), maps.capacity(map)?)
-        .with_context(|| format!("cannot map `{}` into memory", map.name))
+pub(super) fn map_array<V>(maps: &Maps, map: &MapSpec) -> anyhow::Result<Arc<MappedArray>> {
+    maps.mapped(map, size_of::<V>())
 }
 
 pub(super) fn outside(map: &MapSpec, index: u32) -> anyhow::Error {

@@ -30,7 +30,7 @@ impl Epoch {
         // Zero means that the map is new; anything else is an epoch that flows may carry.
         let epoch = settings.epoch.max(1);
         let _adopted = epoch_word.compare_exchange(0, epoch, Ordering::Release, Ordering::Relaxed);
-        Ok(Self(Arc::new(array)))
+        Ok(Self(array))
     }
 
     /// Makes every flow check itself with its next packet.

@@ -5,6 +5,7 @@ mod epoch;
 mod networks;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
@@ -27,10 +28,10 @@ pub struct KernelStore {
     frontends_v6: HashMap<MapData, FrontendKey<[u8; 16]>, Frontend>,
     ranges_v4: LpmTrie<MapData, RangeKey<[u8; 4]>, u32>,
     ranges_v6: LpmTrie<MapData, RangeKey<[u8; 16]>, u32>,
-    selections: MappedArray,
-    slots: MappedArray,
-    backends_v4: MappedArray,
-    backends_v6: MappedArray,
+    selections: Arc<MappedArray>,
+    slots: Arc<MappedArray>,
+    backends_v4: Arc<MappedArray>,
+    backends_v6: Arc<MappedArray>,
     counters: PerCpuArray<MapData, ServiceCounters>,
     epoch: Epoch,
     capacities: Capacities,
