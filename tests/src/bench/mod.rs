@@ -3,6 +3,7 @@
 //! A benchmark fills a [`Report`]: tables by name of row and column, one value per round, and goals. It knows nothing of
 //! how that is printed or written.
 
+pub mod agent;
 pub mod packets;
 mod report;
 mod samples;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
-use svc_tests::bench::{Options, Report, packets, sockets};
+use svc_tests::bench::{Options, Report, agent, packets, sockets};
 
 /// Measures what the datapath and the agent cost.
 #[derive(Parser)]
@@ -21,18 +21,21 @@ enum Benchmark {
     Packets(packets::Args),
     /// What real sockets get, and ns per packet through the whole node, beside plain routing and packet filters
     Sockets(sockets::Args),
+    /// What a change costs the agent
+    Agent,
 }
 
 impl Benchmark {
     /// Every benchmark as it is without arguments.
     fn all() -> Vec<Self> {
-        vec![Self::Packets(packets::Args::default()), Self::Sockets(sockets::Args::default())]
+        vec![Self::Packets(packets::Args::default()), Self::Sockets(sockets::Args::default()), Self::Agent]
     }
 
     fn run(&self, options: &Options) -> Result<Report> {
         match self {
             Self::Packets(args) => packets::run(options, args).context("bench packets"),
             Self::Sockets(args) => sockets::run(options, args).context("bench sockets"),
+            Self::Agent => agent::run(options).context("bench agent"),
         }
     }
 }
