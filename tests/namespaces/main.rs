@@ -9,6 +9,7 @@ mod churn;
 mod clients;
 mod cluster;
 mod cluster_ip;
+mod control_plane;
 mod devices;
 mod dns;
 mod dsr;

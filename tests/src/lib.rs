@@ -24,6 +24,7 @@ pub mod cgroup;
 pub mod client;
 pub mod demo;
 pub mod dns;
+pub mod kube;
 pub mod load;
 pub mod manifest;
 pub mod message;

@@ -3,8 +3,9 @@
 mod ask;
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,24 @@ use crate::topology::Host;
 /// How long an agent may take for anything it is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where an agent's objects come from.
+#[derive(Debug)]
+enum Source {
+    Manifests,
+    Kubeconfig(PathBuf),
+    /// As in a Pod: a directory with token and certificate, and the API server that the kubelet would name.
+    Account(PathBuf, SocketAddr),
+}
+
+/// Runs the rest of its arguments where a Pod finds its service account. What is mounted is seen by it alone.
+const AS_POD: &str = r#"set -e
+account=$1; shift
+run=$(readlink -f /var/run)
+mount -t tmpfs tmpfs "$run"
+mkdir -p "$run/secrets/kubernetes.io/serviceaccount"
+mount --bind "$account" "$run/secrets/kubernetes.io/serviceaccount"
+exec "$@""#;
+
 /// An agent on a node. When dropped, it is killed and its pins are removed.
 #[derive(Debug)]
 pub struct Agent {
@@ -26,8 +45,7 @@ pub struct Agent {
     ns: Netns,
     node: String,
     args: Vec<String>,
-    /// Leads to an API server; without, there are manifests.
-    kubeconfig: Option<PathBuf>,
+    source: Source,
     /// Manifests, control socket and log.
     dir: tempfile::TempDir,
     pin_dir: PathBuf,
@@ -66,7 +84,7 @@ impl Agent {
             ns: Netns::open(node.ns.name())?,
             node: node.name.clone(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
-            kubeconfig: None,
+            source: Source::Manifests,
             dir,
             pin_dir: scratch::pin_dir(&name),
         })
@@ -78,11 +96,22 @@ impl Agent {
     /// If it cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = binaries::command("svc-agent")?;
+        let mut command = match &self.source {
+            Source::Manifests | Source::Kubeconfig(_) => binaries::command("svc-agent")?,
+            Source::Account(account, server) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "slave", "sh", "-c", AS_POD, "sh"]).arg(account);
+                command.env("KUBERNETES_SERVICE_HOST", server.ip().to_string());
+                command.env("KUBERNETES_SERVICE_PORT", server.port().to_string());
+                command.arg(binaries::path("svc-agent")?);
+                command
+            }
+        };
         command.arg("run").arg("--socket").arg(self.socket());
-        match &self.kubeconfig {
-            Some(file) => command.arg("--kubeconfig").arg(file),
-            None => command.arg("--manifests").arg(self.manifests()),
+        match &self.source {
+            Source::Manifests => command.arg("--manifests").arg(self.manifests()),
+            Source::Kubeconfig(file) => command.arg("--kubeconfig").arg(file),
+            Source::Account(..) => command.arg("--kubernetes"),
         };
         command.arg("--pin-dir").arg(&self.pin_dir).args(["--node-name", &self.node]);
         command.arg("--state-dir").arg(self.dir.path().join("state"));
@@ -151,7 +180,12 @@ impl Agent {
 
     /// Has it follow an API server instead of manifests, from the next start on.
     pub fn follow(&mut self, kubeconfig: &Path) {
-        self.kubeconfig = Some(kubeconfig.to_owned());
+        self.source = Source::Kubeconfig(kubeconfig.to_owned());
+    }
+
+    /// Has it follow an API server as a Pod does, from the next start on: `account` has `token` and `ca.crt`.
+    pub fn follow_as_pod(&mut self, account: &Path, server: SocketAddr) {
+        self.source = Source::Account(account.to_owned(), server);
     }
 
     /// Replaces the further arguments from the next start on.
