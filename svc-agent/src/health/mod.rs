@@ -17,8 +17,10 @@ use tracing::{info, warn};
 pub use self::answer::{Condition, Reply};
 use self::listen::Listener;
 pub use self::progress::{PERIOD, Progress};
-use self::services::Counts;
+use self::services::{Checked, Counts};
+use crate::model::{Service, ServiceName};
 use crate::resolve::{Desired, Policy};
+use crate::sorted::Sorted;
 use crate::sources::Snapshot;
 
 /// How long a port that is taken, or an address that is not ready, is waited for before it is tried again.
@@ -36,6 +38,9 @@ pub struct HealthPorts {
     policy: Policy,
     addresses: watch::Receiver<Vec<IpAddr>>,
     counts: Arc<Counts>,
+    /// All Services as they were seen last, and those with a health-check port.
+    services: Sorted<ServiceName, Arc<Service>>,
+    checked: Vec<Checked>,
     listeners: BTreeMap<SocketAddr, Listener>,
     /// Why some do not listen.
     troubles: BTreeSet<String>,
@@ -45,7 +50,16 @@ impl HealthPorts {
     /// Listens nowhere yet; `policy` says which addresses of the node answer.
     pub fn new(looks: Arc<dyn Looks>, policy: Policy, addresses: watch::Receiver<Vec<IpAddr>>) -> Self {
         let counts = Arc::default();
-        Self { looks, policy, addresses, counts, listeners: BTreeMap::new(), troubles: BTreeSet::new() }
+        Self {
+            looks,
+            policy,
+            addresses,
+            counts,
+            services: Sorted::new(),
+            checked: Vec::new(),
+            listeners: BTreeMap::new(),
+            troubles: BTreeSet::new(),
+        }
     }
 
     /// Waits until the addresses have changed, or something that failed may be tried again.
@@ -67,8 +81,13 @@ impl HealthPorts {
     /// Follows what is at work; what does not listen and why.
     pub fn follow(&mut self, snapshot: &Snapshot, desired: &Desired) -> Vec<String> {
         let addresses = self.addresses.borrow_and_update().clone();
-        let wanted = services::wanted(snapshot, &addresses, &self.policy);
-        self.counts.replace(services::local_endpoints(snapshot, desired));
+        // Most changes are of endpoints.
+        if !snapshot.objects.services.changes(&self.services, Arc::ptr_eq).is_empty() {
+            self.services = snapshot.objects.services.clone();
+            self.checked = services::checked(snapshot);
+        }
+        let wanted = services::wanted(&self.checked, &addresses, &self.policy);
+        self.counts.replace(services::local_endpoints(&self.checked, desired));
         self.listeners.retain(|address, listener| {
             let stays = wanted.get(address).is_some_and(|service| *service == listener.service);
             if !stays {
@@ -113,7 +132,7 @@ impl Own {
     /// If the address is taken.
     pub fn start(address: SocketAddr, looks: Arc<dyn Looks>) -> Result<Self, String> {
         let reply = move |path: &str| Reply::of_agent(path, &looks.condition());
-        let name = crate::model::ServiceName::new("", "");
+        let name = ServiceName::new("", "");
         let mut started = Listener::start(address, &name, reply.clone());
         if started.is_err() && address.ip() == IpAddr::from([0_u16; 8]) && !listen::has_v6() {
             started = Listener::start((Ipv4Addr::UNSPECIFIED, address.port()).into(), &name, reply);

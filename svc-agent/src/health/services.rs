@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::model::{Service, ServiceName, ServiceType};
 use crate::resolve::{AddressFamily, Desired, Policy};
@@ -24,18 +24,18 @@ impl Counts {
 }
 
 /// Where to listen, and for whom. Of two Services with one port the first by name has it.
-pub fn wanted(snapshot: &Snapshot, addresses: &[IpAddr], policy: &Policy) -> BTreeMap<SocketAddr, ServiceName> {
+pub fn wanted(checked: &[Checked], addresses: &[IpAddr], policy: &Policy) -> BTreeMap<SocketAddr, ServiceName> {
     let mut wanted = BTreeMap::new();
-    for (port, service) in checked(snapshot) {
+    for (port, service) in checked {
         for addr in addresses.iter().filter(|addr| policy.allows_node_port(**addr)) {
-            wanted.entry(SocketAddr::new(*addr, port)).or_insert_with(|| service.name.clone());
+            wanted.entry(SocketAddr::new(*addr, *port)).or_insert_with(|| service.name.clone());
         }
     }
     wanted
 }
 
 /// How many endpoints each of them has here that are ready and stay: pods, so an address in each family counts once.
-pub fn local_endpoints(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<ServiceName, usize> {
+pub fn local_endpoints(checked: &[Checked], desired: &Desired) -> BTreeMap<ServiceName, usize> {
     let count = |service: &Service| {
         let ports = desired.services.get(&service.name).map(|ports| ports.as_slice()).unwrap_or_default();
         let of = |family: AddressFamily| {
@@ -45,21 +45,24 @@ pub fn local_endpoints(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Servi
         };
         of(AddressFamily::V4).max(of(AddressFamily::V6))
     };
-    checked(snapshot).map(|(_, service)| (service.name.clone(), count(service))).collect()
+    checked.iter().map(|(_, service)| (service.name.clone(), count(service))).collect()
 }
 
-fn checked(snapshot: &Snapshot) -> impl Iterator<Item = (u16, &Service)> {
-    snapshot.objects.services.values().filter_map(|service| {
+/// A health-check port, and whose it is.
+pub type Checked = (u16, Arc<Service>);
+
+/// The Services that have one.
+pub fn checked(snapshot: &Snapshot) -> Vec<Checked> {
+    let checked = snapshot.objects.services.values().filter_map(|service| {
         let asks = service.service_type == ServiceType::LoadBalancer && service.external_local;
         let port = service.health_check_node_port.filter(|_| asks && service.skipped.is_none())?;
-        Some((port, service.as_ref()))
-    })
+        Some((port, service.clone()))
+    });
+    checked.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::resolve::{Backend, Choice, PortKey, ResolvedPort};
     use crate::sources::manifests::ManifestSource;
@@ -76,13 +79,13 @@ mod tests {
         let addresses: Vec<IpAddr> =
             ["192.0.2.1", "2001:db8::1", "198.51.100.1"].map(|addr| addr.parse().unwrap()).into();
         let policy = Policy { node_port_addresses: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..Policy::anything() };
-        let everywhere = wanted(&snapshot(WEB), &addresses, &Policy::anything());
+        let everywhere = wanted(&checked(&snapshot(WEB)), &addresses, &Policy::anything());
         assert_eq!(everywhere.len(), 3);
-        let filtered = wanted(&snapshot(WEB), &addresses, &policy);
+        let filtered = wanted(&checked(&snapshot(WEB)), &addresses, &policy);
         let name = ServiceName::new("default", "web");
         assert_eq!(filtered.into_iter().collect::<Vec<_>>(), [("192.0.2.1:32000".parse().unwrap(), name)]);
         let cluster = WEB.replace("Local, healthCheckNodePort: 32000", "Cluster");
-        assert!(wanted(&snapshot(&cluster), &addresses, &Policy::anything()).is_empty());
+        assert!(wanted(&checked(&snapshot(&cluster)), &addresses, &Policy::anything()).is_empty());
     }
 
     #[test]
@@ -130,7 +133,7 @@ mod tests {
             port(AddressFamily::V6, "a", v6),
         ];
         let desired = Desired { services: [(name.clone(), Arc::new(ports))].into(), ..Desired::default() };
-        assert_eq!(local_endpoints(&snapshot(WEB), &desired)[&name], 2);
-        assert_eq!(local_endpoints(&snapshot(WEB), &Desired::default())[&name], 0);
+        assert_eq!(local_endpoints(&checked(&snapshot(WEB)), &desired)[&name], 2);
+        assert_eq!(local_endpoints(&checked(&snapshot(WEB)), &Desired::default())[&name], 0);
     }
 }
