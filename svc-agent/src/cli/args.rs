@@ -1,9 +1,11 @@
 //! The arguments.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::builder::{EnumValueParser, PossibleValue, TypedValueParser};
+use clap::{Arg, Args as Group, Parser, Subcommand, ValueEnum};
 
 use super::expose::{EndpointArg, PortArg, TargetArg};
 use crate::config::Forwarding;
@@ -246,9 +248,9 @@ pub struct Events {
 /// What to get.
 #[derive(Clone, Debug, Group)]
 pub struct Get {
-    /// What to show
-    #[arg(value_enum)]
-    pub resource: Resource,
+    /// What to show; RESOURCE/NAME names an object of it, too
+    #[arg(value_name = "RESOURCE", value_parser = WhatParser)]
+    pub what: What,
     /// Only this object, or what belongs to this Service (NAME or NAMESPACE/NAME); for devices the device's name
     pub name: Option<String>,
     /// Namespace of the objects (default: `default`) or of the Services that the rest belongs to (default: all)
@@ -260,6 +262,9 @@ pub struct Get {
     /// Only objects with these labels, such as app=web,tier!=db
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<Selector>,
+    /// Show the labels of objects in a column
+    #[arg(long)]
+    pub show_labels: bool,
     /// Show objects, and then every change of them
     #[arg(short, long)]
     pub watch: bool,
@@ -351,6 +356,38 @@ pub struct Simulate {
 
 fn forwarding(text: &str) -> Result<Forwarding, String> {
     text.parse().map_err(|expected| format!("expected {expected}"))
+}
+
+/// A resource, and perhaps the name of an object: `svc/web`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct What {
+    /// What to show.
+    pub resource: Resource,
+    /// Of which object.
+    pub name: Option<String>,
+}
+
+/// Reads a [`What`]; offers what [`Resource`] does.
+#[derive(Clone)]
+struct WhatParser;
+
+impl TypedValueParser for WhatParser {
+    type Value = What;
+
+    fn parse_ref(&self, command: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<What, clap::Error> {
+        let text = value.to_string_lossy();
+        let (resource, name) = match text.split_once('/') {
+            Some((resource, name)) => (resource, Some(name.to_owned())),
+            None => (&*text, None),
+        };
+        let resource = EnumValueParser::<Resource>::new().parse_ref(command, arg, OsStr::new(resource))?;
+        Ok(What { resource, name })
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let values: Vec<_> = EnumValueParser::<Resource>::new().possible_values()?.collect();
+        Some(Box::new(values.into_iter()))
+    }
 }
 
 /// What can be shown.

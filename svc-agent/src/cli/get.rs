@@ -18,18 +18,20 @@ use crate::model::ObjectKind;
 
 /// Prints the list that was asked for.
 pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
-    if get.resource != Resource::Flows && get.flows != Flows::default() {
+    let get = &named(get)?;
+    if get.what.resource != Resource::Flows && get.flows != Flows::default() {
         let text = "--client, --vip, --backend and --protocol are for `svcctl get flows` only\n";
         return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
     }
-    if get.all && get.resource != Resource::Counters {
+    if get.all && get.what.resource != Resource::Counters {
         return Err(Args::command()
             .error(ErrorKind::ArgumentConflict, "--all is for `svcctl get counters` only\n")
             .into());
     }
-    let kind = get.resource.kind();
-    if kind.is_none() && (get.watch || get.selector.is_some() || get.output.output == Format::Name) {
-        let text = "--watch, --selector and -o name are for objects only: services, endpointslices, pods, nodes\n";
+    let kind = get.what.resource.kind();
+    let for_objects = get.watch || get.selector.is_some() || get.show_labels || get.output.output == Format::Name;
+    if kind.is_none() && for_objects {
+        let text = "--watch, --selector, --show-labels and -o name are for objects only: services, endpointslices, pods, nodes\n";
         return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
     }
     if let Some(kind) = kind {
@@ -41,7 +43,7 @@ pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn 
         };
         return if count > 0 || get.limit == Some(0) { Ok(()) } else { no_objects(get, kind, err) };
     }
-    let count = match get.resource {
+    let count = match get.what.resource {
         Resource::Frontends => frontends(client, get, out, err).await?,
         Resource::Targets => print(get, &list::<ServiceEndpoints>(client, "/v1/endpoints", get).await?, out)?,
         Resource::Backends => print(get, &list::<Backend>(client, "/v1/backends", get).await?, out)?,
@@ -54,18 +56,33 @@ pub async fn run(client: &Client, get: &Get, out: &mut dyn Write, err: &mut dyn 
         return Ok(());
     }
     // A Service without connections or backends is nothing wrong; one that does not exist is.
-    let named = !matches!(get.resource, Resource::Flows | Resource::Backends);
+    let named = !matches!(get.what.resource, Resource::Flows | Resource::Backends);
     match &get.name {
         Some(name) if named => {
-            Err(CliError::NotFound(format!("{} `{name}` not found{}", noun(get.resource), in_namespace(get))))
+            Err(CliError::NotFound(format!("{} `{name}` not found{}", noun(get.what.resource), in_namespace(get))))
         }
         _ if matches!(get.output.output, Format::Table | Format::Wide) => {
             // As kubectl does; nothing depends on it.
-            drop(writeln!(err, "No {} found{}.", plural(get.resource), in_namespace(get)));
+            drop(writeln!(err, "No {} found{}.", plural(get.what.resource), in_namespace(get)));
             Ok(())
         }
         _ => Ok(()),
     }
+}
+
+/// The same with the name where it belongs, whichever way it was given.
+fn named(get: &Get) -> Result<Get, CliError> {
+    let mut get = get.clone();
+    match (get.what.name.take(), &get.name) {
+        (Some(_), Some(other)) => {
+            let text =
+                format!("found a name twice, the second is `{other}`: expected RESOURCE/NAME or RESOURCE NAME\n");
+            return Err(Args::command().error(ErrorKind::ArgumentConflict, text).into());
+        }
+        (Some(name), None) => get.name = Some(name),
+        (None, _) => {}
+    }
+    Ok(get)
 }
 
 /// Nothing was shown.
@@ -77,7 +94,7 @@ fn no_objects(get: &Get, kind: ObjectKind, err: &mut dyn Write) -> Result<(), Cl
         Some(name) => Err(CliError::NotFound(format!("{kind} `{name}` not found{place}"))),
         None if matches!(get.output.output, Format::Table | Format::Wide) => {
             let hint = if place.is_empty() { "" } else { "; -A shows every namespace" };
-            drop(writeln!(err, "No {} found{place}{hint}.", plural(get.resource)));
+            drop(writeln!(err, "No {} found{place}{hint}.", plural(get.what.resource)));
             Ok(())
         }
         None => Ok(()),

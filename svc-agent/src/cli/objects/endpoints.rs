@@ -47,7 +47,8 @@ pub async fn endpoints(client: &Client, get: &Get, out: &mut dyn Write) -> Resul
     let mut table = Objects::new(get, ObjectKind::Endpoints);
     for ((namespace, name), (object, found)) in rows.into_iter().take(get.limit.unwrap_or(usize::MAX)) {
         let namespace = table.namespaces.then_some(namespace);
-        table.table.row(namespace.into_iter().chain([name, few(found), age(object)]).collect(), out)?;
+        let labels = table.labels_of(object);
+        table.table.row(namespace.into_iter().chain([name, few(found), age(object)]).chain(labels).collect(), out)?;
     }
     table.table.flush(out)?;
     Ok(count)

@@ -131,25 +131,34 @@ struct Objects {
     kind: ObjectKind,
     wide: bool,
     namespaces: bool,
+    labels: bool,
     table: Table,
 }
 
 impl Objects {
     fn new(get: &Get, kind: ObjectKind) -> Self {
         const NAMESPACE: Column = column("NAMESPACE");
+        const LABELS: Column = column("LABELS");
         let wide = get.output.output == Format::Wide;
         let namespaces = get.all_namespaces && kind.is_namespaced();
         let first = namespaces.then_some(&NAMESPACE).into_iter();
-        let shown = first.chain(rows::columns(kind)).filter(|column| wide || !column.wide);
+        let last = get.show_labels.then_some(&LABELS);
+        let shown = first.chain(rows::columns(kind)).filter(|column| wide || !column.wide).chain(last);
         let table = Table::new(shown.map(|column| column.name), !get.output.no_headers);
-        Self { kind, wide, namespaces, table }
+        Self { kind, wide, namespaces, labels: get.show_labels, table }
+    }
+
+    /// The cell of the labels, if there is such a column.
+    fn labels_of(&self, object: &Value) -> Option<String> {
+        self.labels.then(|| or(&pairs(object, "/metadata/labels"), "<none>").to_owned())
     }
 
     fn row(&mut self, object: &Value, out: &mut dyn Write) -> io::Result<()> {
         let namespace = self.namespaces.then(|| text(object, "/metadata/namespace").to_owned());
         let cells = rows::cells(self.kind, object, self.wide);
         let shown = cells.into_iter().zip(rows::columns(self.kind)).filter(|(_, column)| self.wide || !column.wide);
-        self.table.row(namespace.into_iter().chain(shown.map(|(cell, _)| cell)).collect(), out)
+        let labels = self.labels_of(object);
+        self.table.row(namespace.into_iter().chain(shown.map(|(cell, _)| cell)).chain(labels).collect(), out)
     }
 }
 

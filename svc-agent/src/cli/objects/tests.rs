@@ -74,6 +74,28 @@ endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}, {addresses: [10.0.
 ports: [{name: http, port: 8080}]
 ";
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_may_follow_the_resource_and_labels_have_a_column() {
+    with(|world| {
+        let file = world.write("web.yaml", WEB);
+        world.ctl(&format!("apply -f {file}"));
+        let shown = world.ok("get svc/web --show-labels --no-headers");
+        assert!(shown.starts_with("web ") && shown.trim_end().ends_with("app=web,number=80,quoted=yes"), "{shown}");
+        assert_eq!(world.ok("get service/web -o name"), "service/web\n");
+        assert!(world.ok("get ep/web --show-labels").contains("LABELS"));
+        for (args, expected) in [
+            ("get svc/none", "`none` not found"),
+            ("get svc/web other", "found a name twice"),
+            ("get nothing/web", "invalid value"),
+            ("get flows --show-labels", "for objects only"),
+        ] {
+            let (code, _, err) = world.ctl(args);
+            assert!(code != 0 && err.contains(expected), "{args}: {err}");
+        }
+    })
+    .await;
+}
+
 #[test]
 fn services_have_the_columns_of_kubectl() {
     let old = json!({"name": "web", "creationTimestamp": "2001-01-01T00:00:00Z"});
