@@ -8,6 +8,7 @@ use crate::config::{Config, ConfigError, Kubernetes};
 use crate::controllers::{LocalControllers, Settings};
 use crate::model::Rules;
 use crate::sources::applied::Applied;
+use crate::sources::kubernetes::remembered::Remembered;
 use crate::sources::kubernetes::{KubernetesSource, WatchedApi};
 use crate::sources::{LocalSources, Snapshot};
 
@@ -17,7 +18,8 @@ pub enum Source {
     /// Files, and the controllers that are missing without an API server.
     Local(Box<(LocalSources, LocalControllers)>),
     /// An API server.
-    Kubernetes(KubernetesSource),
+    /// An API server, and where it was.
+    Kubernetes(Box<(KubernetesSource, Remembered)>),
 }
 
 impl Source {
@@ -33,7 +35,7 @@ impl Source {
         if let Some(kubernetes) = &config.kubernetes {
             let source = follow(config, kubernetes, rules).await?;
             let api = source.watched();
-            return Ok((Self::Kubernetes(source), Some(api)));
+            return Ok((Self::Kubernetes(Box::new((source, Remembered::open(&config.state_dir)))), Some(api)));
         }
         let manifests = config.manifests.as_ref().ok_or(ConfigError::NoSource)?;
         let applied = applied.context("there is no state directory")?;
@@ -48,7 +50,7 @@ impl Source {
     pub async fn first(&mut self, patience: Duration) {
         match self {
             Self::Local(_) => {}
-            Self::Kubernetes(api) => api.first(patience).await,
+            Self::Kubernetes(api) => api.0.first(patience).await,
         }
     }
 
@@ -59,7 +61,12 @@ impl Source {
                 let (sources, controllers) = local.as_mut();
                 controllers.complete(sources.load())
             }
-            Self::Kubernetes(api) => api.load(),
+            Self::Kubernetes(api) => {
+                let (api, remembered) = api.as_mut();
+                let mut snapshot = api.load();
+                snapshot.problems.extend(remembered.keep(&api.watched().endpoints()));
+                snapshot
+            }
         }
     }
 
@@ -73,7 +80,7 @@ impl Source {
                     () = controllers.changed() => {}
                 }
             }
-            Self::Kubernetes(api) => api.changed().await,
+            Self::Kubernetes(api) => api.0.changed().await,
         }
     }
 }
@@ -87,6 +94,7 @@ async fn follow(config: &Config, kubernetes: &Kubernetes, rules: &Rules) -> anyh
         Some(file) => Connection::by_kubeconfig(file, &kubernetes.servers).await?,
         None => Connection::in_cluster(&kubernetes.servers)?,
     };
+    servers.remembered(Remembered::open(&config.state_dir).addresses());
     Ok(KubernetesSource::start(&config.node_name, rules, servers, connection, Timing::default()))
 }
 

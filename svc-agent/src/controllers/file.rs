@@ -100,7 +100,7 @@ impl StateFile {
 }
 
 /// The text of the file; `None` if there is none.
-fn read(path: &Path) -> io::Result<Option<String>> {
+pub fn read(path: &Path) -> io::Result<Option<String>> {
     // Neither a link that somebody put there nor a pipe that never ends.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
@@ -126,7 +126,8 @@ fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Replaces the file as a whole; its directory is made if it is missing.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let draft = path.with_extension("json.new");

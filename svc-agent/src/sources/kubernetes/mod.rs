@@ -11,10 +11,12 @@ mod follow;
 pub mod kinds;
 mod memory;
 mod read;
+pub mod remembered;
 pub mod servers;
 mod state;
 pub mod transport;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +64,11 @@ impl WatchedApi {
         let server = self.0.servers.current();
         let answer = self.0.transport.send(&server, request).await;
         answer.map(|answer| answer.status).map_err(|error| format!("{error:#}"))
+    }
+
+    /// Where `default/kubernetes` leads to.
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        self.0.state().api_endpoints()
     }
 
     /// Whether this node is going away.

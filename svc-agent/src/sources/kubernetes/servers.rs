@@ -85,6 +85,16 @@ impl Servers {
             urls.filter(|url| !known(url)).map(|url| Server { url, certificate_name: Some(name.clone()) }).collect();
     }
 
+    /// Where `default/kubernetes` led to when somebody answered last. These come before the ClusterIP: after a reboot
+    /// nothing leads there.
+    pub fn remembered(&self, endpoints: &[SocketAddr]) {
+        self.discovered(endpoints);
+        let mut state = self.lock();
+        if let Some(first) = state.all().first() {
+            state.current = first.clone();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,6 +140,17 @@ mod tests {
         assert_eq!(urls(&servers, 4), all);
         servers.discovered(&[]);
         assert_eq!(servers.count(), 4, "the last ones known are kept");
+    }
+
+    #[test]
+    fn what_is_remembered_is_asked_before_the_cluster_ip() {
+        let last = Server::new("https://10.96.0.1:443");
+        let servers = Servers::new(Vec::new(), Some(last.clone())).unwrap();
+        servers.remembered(&["192.0.2.1:6443".parse().unwrap()]);
+        assert_eq!(urls(&servers, 2), ["https://192.0.2.1:6443", "https://10.96.0.1:443"]);
+        let servers = Servers::new(vec![Server::new("https://a:6443")], Some(last)).unwrap();
+        servers.remembered(&["192.0.2.1:6443".parse().unwrap()]);
+        assert_eq!(servers.current().url, "https://a:6443");
     }
 
     #[test]
