@@ -115,8 +115,8 @@ async fn b79_changes_are_followed_and_what_did_not_change_stays_the_same() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     let after = source.load();
     let name = ServiceName::new("default", "web");
-    assert!(Arc::ptr_eq(&before.objects.services[&name], &after.objects.services[&name]));
-    assert!(Arc::ptr_eq(&before.objects.slices[&name][0], &after.objects.slices[&name][0]));
+    assert!(Arc::ptr_eq(before.objects.services.get(&name).unwrap(), after.objects.services.get(&name).unwrap()));
+    assert!(Arc::ptr_eq(&before.objects.slices.get(&name).unwrap()[0], &after.objects.slices.get(&name).unwrap()[0]));
     store.delete(Watched::EndpointSlices, "default", "web-1");
     store.delete(Watched::Services, "default", "other");
     until(&mut source, "both gone", |now| !has(now, "other") && backends(now, "web") == ["10.244.0.8"]).await;
@@ -322,7 +322,7 @@ async fn an_object_that_is_refused_keeps_its_last_good_version_and_harms_no_othe
     store.put(Watched::Services, service("fine", "10.96.0.12"));
     until(&mut source, "the good one", |snapshot| has(snapshot, "fine")).await;
     let snapshot = source.load();
-    let web = &snapshot.objects.services[&ServiceName::new("default", "web")];
+    let web = snapshot.objects.services.get(&ServiceName::new("default", "web")).unwrap();
     assert_eq!(web.cluster_ips, ["10.96.0.7".parse::<std::net::IpAddr>().unwrap()]);
     assert!(!has(&snapshot, "odd") && snapshot.complete);
     let texts: Vec<_> = snapshot.problems.iter().map(|problem| problem.text.as_str()).collect();
@@ -349,8 +349,8 @@ async fn b62_a_node_that_was_there_and_is_deleted_is_leaving() {
     assert!(source.watched().leaving());
 }
 
-/// Rights to Nodes are not given everywhere.
-struct WithoutNodes(Server);
+/// Answers requests for Nodes with this status: rights to them are not given everywhere.
+struct WithoutNodes(Server, u16);
 
 impl Transport for WithoutNodes {
     fn send<'a>(
@@ -361,7 +361,7 @@ impl Transport for WithoutNodes {
         Box::pin(async move {
             let forbidden = request.path.starts_with("/api/v1/nodes");
             let answer = self.0.answer(&server.url, request).await?;
-            Ok(if forbidden { Answer { status: 403, ..answer } } else { answer })
+            Ok(if forbidden { Answer { status: self.1, ..answer } } else { answer })
         })
     }
 }
@@ -369,10 +369,58 @@ impl Transport for WithoutNodes {
 #[tokio::test(start_paused = true)]
 async fn without_the_right_to_see_nodes_services_work() {
     let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
-    let transport = Arc::new(WithoutNodes(Server::new(store())));
+    let transport = Arc::new(WithoutNodes(Server::new(store()), 403));
     let mut source = KubernetesSource::start("here", &Rules::default(), servers, transport, Timing::default());
     source.first(Duration::from_secs(10)).await;
     let snapshot = source.load();
     assert!(snapshot.complete && has(&snapshot, "web"));
     assert!(snapshot.problems.iter().any(|problem| problem.text.contains("nodes") && problem.text.contains("403")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_void_is_no_missing_right() {
+    let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
+    let transport = Arc::new(WithoutNodes(Server::new(store()), 401));
+    let mut source = KubernetesSource::start("here", &Rules::default(), servers, transport, Timing::default());
+    source.first(Duration::from_secs(10)).await;
+    assert!(!source.load().complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_checks_that_nobody_makes_are_told() {
+    let store = store();
+    let mut checked = service("checked", "10.96.0.9");
+    checked["metadata"]["annotations"] = json!({"svc-agent/health-check": "tcp"});
+    store.put(Watched::Services, checked);
+    let mut source = start(&Server::new(store), &["a"]);
+    source.first(Duration::from_secs(10)).await;
+    let problems = source.load().problems;
+    assert!(problems.iter().any(|problem| problem.text.contains("health-check]: has no effect")), "{problems:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn b80_what_a_change_leaves_alone_is_shared_with_the_state_before() {
+    let store = store();
+    for number in 0..500 {
+        store.put(
+            Watched::Services,
+            service(&format!("s{number}"), &format!("10.97.{}.{}", number / 200, number % 200)),
+        );
+        store.put(Watched::EndpointSlices, slice(&format!("s{number}-1"), &format!("s{number}"), &["10.244.1.1"]));
+    }
+    let mut source = start(&Server::new(store.clone()), &["a"]);
+    source.first(Duration::from_secs(10)).await;
+    let before = source.load();
+    store.put(Watched::EndpointSlices, slice("s7-1", "s7", &["10.244.1.2"]));
+    until(&mut source, "the change", |snapshot| backends(snapshot, "s7") == ["10.244.1.2"]).await;
+    let after = source.load();
+    let looked = std::cell::Cell::new(0);
+    let slices = after.objects.slices.changes(&before.objects.slices, |old, new| {
+        looked.set(looked.get() + 1);
+        Arc::ptr_eq(&old[0], &new[0])
+    });
+    let names: Vec<_> = slices.iter().map(|change| change.key.name.as_str()).collect();
+    assert_eq!(names, ["s7"]);
+    assert!(looked.get() < 100, "looked at {} of 500", looked.get());
+    assert!(after.objects.services.changes(&before.objects.services, Arc::ptr_eq).is_empty());
 }
