@@ -63,16 +63,18 @@ impl Proxy {
 }
 
 fn serve(state: &Mutex<State>, ns: &Netns, mut client: TcpStream, server: SocketAddr) -> io::Result<()> {
-    let mode = state.lock().unwrap_or_else(PoisonError::into_inner).mode;
+    // In one step: else a change in between would leave it as it was meant before.
+    let mode = {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.open.push(client.try_clone()?);
+        state.mode
+    };
     match mode {
         Mode::Close => return Ok(()),
         Mode::Html => return client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n<html>sorry</html>"),
         Mode::Honest | Mode::Noise | Mode::Cut(_) => {}
     }
     let mut upstream = ns.run(|| TcpStream::connect(server)).flatten()?;
-    let mut open = state.lock().unwrap_or_else(PoisonError::into_inner);
-    open.open.extend([client.try_clone()?, upstream.try_clone()?]);
-    drop(open);
     let (mut from, mut to) = (client.try_clone()?, upstream.try_clone()?);
     std::thread::spawn(move || io::copy(&mut from, &mut to).and_then(|_| to.shutdown(Shutdown::Write)));
     std::thread::spawn(move || -> io::Result<()> {
