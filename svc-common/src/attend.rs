@@ -77,7 +77,7 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
             }
             return Attended::Drop(Reason::NoNextHop);
         };
-        flow::set_next_hop::<F>(flow, route, env.lookup_device(hop.ifindex), own);
+        flow::set_next_hop::<F>(flow, route, env.lookup_device(hop.ifindex), own, config.encapsulation);
         if hop.is_resolved() {
             flow.epoch = config.epoch;
         }
@@ -154,7 +154,12 @@ pub fn attend<F: Family, P: Packet, E: Env<F>>(
 /// Whether the flow's backend still serves what the client dialled; if `new`, whether new connections may get it.
 #[inline(always)]
 fn is_served<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, flow: &Flow<F::Addr>, new: bool) -> bool {
-    let Some(service) = env.lookup_frontend(&FrontendKey::dialled(key)).map(|frontend| frontend.service) else {
+    let mut frontend = env.lookup_frontend(&FrontendKey::dialled(key)).map(|frontend| frontend.service);
+    if frontend.is_none() {
+        // Another node's nodePort, of which a packet came here inside of another one.
+        frontend = env.lookup_frontend(&FrontendKey::of_any_node(key.dport, key.proto)).map(|any| any.service);
+    }
+    let Some(service) = frontend else {
         return false;
     };
     env.lookup_backend(flow.backend).is_some_and(|backend| {

@@ -10,10 +10,11 @@ use crate::{
         Flow, FrontendKey, Scratch, Selection, Tuple, backend_flags, device_class, device_flags, event_kind,
         flow_flags, flow_state, frontend_flags,
     },
-    net::Be16,
+    net::{Be16, proto},
     packet::{Hook, Packet},
     reason::{Note, Reason},
     snat,
+    wire::GENEVE_PORT,
 };
 
 /// What becomes of a packet without a flow.
@@ -23,6 +24,8 @@ pub enum Decision {
     Pass,
     /// The connection is recorded, or need not be.
     Recorded,
+    /// It carries another packet, which may be for a backend here.
+    Unpack,
     /// It is for us, but nobody serves it: the client is told (B64, B66).
     Reject,
     /// It is for us, but there is nowhere to send it.
@@ -37,6 +40,10 @@ pub fn hash<F: Family>(tuple: &Tuple<F::Addr>) -> u32 {
     let hash = F::mix(&tuple.dst, F::mix(&tuple.src, 0));
     (finish(mix_word(hash, ports)) >> 32) as u32
 }
+
+/// Stands for the backend of a packet that was inside of another one and whose connection is recorded: if it is not any more,
+/// any backend may have it, but it is not put into a packet again. No backend has this id.
+pub const UNPACKED: u32 = u32::MAX;
 
 /// Chooses the backend for a new flow: its id.
 ///
@@ -76,6 +83,10 @@ struct Ends {
     fast: bool,
     /// Whether the backend's node may answer itself.
     dsr: bool,
+    /// Whether the client has dialled a node.
+    node_port: bool,
+    /// What carries the packets of such a connection.
+    encapsulation: u32,
 }
 
 /// Decides how the connection is forwarded.
@@ -91,7 +102,7 @@ fn path<F: Family, E: Env<F>>(
     env: &mut E,
     flow: &mut Flow<F::Addr>,
     key: &Tuple<F::Addr>,
-    Ends { own, external, fast, dsr }: Ends,
+    Ends { own, external, fast, dsr, node_port, encapsulation }: Ends,
 ) -> Result<Path, Reason> {
     let hairpin = flow.dst == key.src;
     if !external && !hairpin && !fast {
@@ -108,7 +119,7 @@ fn path<F: Family, E: Env<F>>(
             return Ok(Path::Stack);
         }
         flow.flags |= flow_flags::FORWARD;
-        flow::set_next_hop::<F>(flow, route, egress, own);
+        flow::set_next_hop::<F>(flow, route, egress, own, encapsulation);
         return Ok(Path::Forward);
     }
     if class == device_class::OTHER && (!hairpin || egress.is_none()) {
@@ -116,9 +127,13 @@ fn path<F: Family, E: Env<F>>(
     }
     let tunnel = dsr && !hairpin;
     flow.flags |= flow_flags::FORWARD | if tunnel { flow_flags::ENCAP } else { 0 };
-    flow::set_next_hop::<F>(flow, route, egress, own);
+    flow::set_next_hop::<F>(flow, route, egress, own, encapsulation);
     // The device may have several addresses, of which the next hop can answer some, or none of its own.
     let mut source = env.source();
+    if tunnel && node_port {
+        // Which node was dialled, for the backend's node: the address means nothing there.
+        source = key.dst;
+    }
     if source == F::Addr::default()
         && let Some(egress) = env.lookup_device(hop.ifindex)
     {
@@ -150,11 +165,18 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     let Scratch { parsed, config, now, chosen, flow, .. } = scratch;
     let key = &parsed.tuple;
     let own = pkt.ifindex();
+    let forced = *chosen;
     // The address first: what is not ours costs one look-up.
     let address = env.lookup_frontend(&FrontendKey::of_address(key.dst)).map_or(NOT_OURS, |row| row.flags);
-    let frontend = if address == NOT_OURS { None } else { env.lookup_frontend(&FrontendKey::dialled(key)) };
+    let mut frontend = None;
+    if address != NOT_OURS {
+        frontend = env.lookup_frontend(&FrontendKey::dialled(key)).copied();
+    }
+    if forced != 0 && frontend.is_none() {
+        frontend = env.lookup_frontend(&FrontendKey::of_any_node(key.dport, key.proto)).copied();
+    }
     let frontend = match frontend {
-        Some(frontend) => *frontend,
+        Some(frontend) => frontend,
         None if address != NOT_OURS && address & frontend_flags::VIP != 0 => {
             return Decision::Reject;
         }
@@ -162,8 +184,13 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
             if address == NOT_OURS && is_service_address::<F, E>(env, &key.dst) {
                 return Decision::Drop(Reason::UnassignedAddress);
             }
-            if parsed.is_syn() && matches!(P::HOOK, Hook::Ingress) {
-                make_way::<F, E>(env, scratch);
+            if matches!(P::HOOK, Hook::Ingress) {
+                if key.proto == proto::UDP && key.dport == GENEVE_PORT && forced == 0 {
+                    return Decision::Unpack;
+                }
+                if parsed.is_syn() {
+                    make_way::<F, E>(env, scratch);
+                }
             }
             return Decision::Pass;
         }
@@ -182,9 +209,9 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         return Decision::Drop(Reason::SourceRange);
     }
     let selection = if external { frontend.external } else { frontend.internal };
-    let forced = *chosen;
-    let id = match if forced == 0 { choose::<F, E>(env, selection, hash) } else { Ok(forced) } {
-        Ok(fresh) if forced == 0 && frontend.flags & frontend_flags::AFFINITY != 0 => {
+    let free = forced == 0 || forced == UNPACKED;
+    let id = match if free { choose::<F, E>(env, selection, hash) } else { Ok(forced) } {
+        Ok(fresh) if free && frontend.flags & frontend_flags::AFFINITY != 0 => {
             affinity::choose::<F, E>(env, &key.src, &Sticky::new(&frontend, external), fresh, *now)
         }
         Ok(id) => id,
@@ -206,7 +233,9 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
     flow.epoch = config.epoch;
     let fast = backend_state & backend_flags::IN_CLUSTER != 0 && own_flags & device_flags::FAST != 0;
     let dsr = frontend.flags & frontend_flags::DSR != 0 && forced == 0 && backend_state & backend_flags::LOCAL == 0;
-    let path = match path::<F, E>(env, flow, key, Ends { own, external, fast, dsr }) {
+    let node_port = frontend.flags & frontend_flags::KIND == frontend_flags::NODE_PORT;
+    let ends = Ends { own, external, fast, dsr, node_port, encapsulation: config.encapsulation };
+    let path = match path::<F, E>(env, flow, key, ends) {
         Ok(path) => path,
         Err(reason) => return Decision::Drop(reason),
     };

@@ -7,6 +7,7 @@ use crate::{
     maps::{Device, Flow, Tuple, device_class, device_flags, flow_flags, flow_state},
     net::Be16,
     packet::{Hook, Packet},
+    tunnel,
     wire::tcp_flags,
 };
 
@@ -39,7 +40,7 @@ pub fn init<F: Family>(
     flow.epoch = 0;
     flow.packets = 0;
     flow.bytes = 0;
-    set_next_hop::<F>(flow, Route::Stack, None, 0);
+    set_next_hop::<F>(flow, Route::Stack, None, 0, 0);
 }
 
 /// Gives a flow with key `key` another new source port.
@@ -135,9 +136,15 @@ pub const fn observed(tcp_flags: u8) -> (u8, u8) {
 }
 
 /// Puts a route into a flow; `egress` is its device, `own` the one that the packet came in through. Without a route
-/// the flow keeps no next hop.
+/// the flow keeps no next hop. In a tunnel so many bytes less go through it as `encapsulation` takes.
 #[inline(always)]
-pub fn set_next_hop<F: Family>(flow: &mut Flow<F::Addr>, route: Route, egress: Option<&Device>, own: u32) {
+pub fn set_next_hop<F: Family>(
+    flow: &mut Flow<F::Addr>,
+    route: Route,
+    egress: Option<&Device>,
+    own: u32,
+    encapsulation: u32,
+) {
     let hop = match route {
         Route::Via(hop) => hop,
         Route::Stack => NextHop::default(),
@@ -165,7 +172,7 @@ pub fn set_next_hop<F: Family>(flow: &mut Flow<F::Addr>, route: Route, egress: O
     }
     if flow.flags & flow_flags::ENCAP != 0 {
         // What fits inside of the header.
-        flow.mtu = flow.mtu.saturating_sub(F::HEADER as u16);
+        flow.mtu = flow.mtu.saturating_sub(tunnel::overhead::<F>(encapsulation) as u16);
     }
 }
 

@@ -43,7 +43,7 @@ pub trait Messages<A> {
 
     /// Reads the addresses, protocol and ports of the packet quoted at `at`, of which `len` bytes are there, source and
     /// destination swapped: so it is the key of the flow that leads back to where the quoted packet came from. Returns
-    /// where the ports are; nothing if the quote shows none. `room` is overwritten.
+    /// where the ports are, or the packet inside of that one; nothing if the quote shows neither. `room` is overwritten.
     fn read_quote<P: Packet>(
         pkt: &mut P,
         at: usize,
@@ -85,9 +85,19 @@ const fn has_ports(protocol: u8) -> bool {
     matches!(protocol, proto::TCP | proto::UDP | proto::SCTP)
 }
 
-/// Puts the ports at `at` into a key, swapped.
+/// Puts the ports at `at` into a key, swapped. A packet inside of the quoted one stands there instead, if its protocol is
+/// `tunnel`.
 #[inline(always)]
-fn read_ports<A: Copy>(pkt: &mut impl Packet, at: usize, protocol: u8, key: &mut Tuple<A>) -> Option<usize> {
+fn read_ports<A: Copy>(
+    pkt: &mut impl Packet,
+    at: usize,
+    (protocol, tunnel): (u8, u8),
+    key: &mut Tuple<A>,
+) -> Option<usize> {
+    if protocol == tunnel {
+        key.set_ports_and_proto(Ports::default(), protocol);
+        return Some(at);
+    }
     if !has_ports(protocol) {
         return None;
     }
@@ -148,7 +158,7 @@ impl Messages<[u8; 4]> for Icmp {
         }
         (key.src, key.dst) = (ip.dst, ip.src);
         let protocol = ip.proto;
-        read_ports(pkt, at + header_len as usize, protocol, key)
+        read_ports(pkt, at + header_len as usize, (protocol, proto::IPIP), key)
     }
 
     #[inline(always)]
@@ -256,7 +266,7 @@ impl Messages<[u8; 16]> for Icmpv6 {
         if piece.offset != 0 || room.l4_len < QUOTED_L4 {
             return None;
         }
-        read_ports(pkt, (room.l4 & OFFSETS) as usize, protocol, key)
+        read_ports(pkt, (room.l4 & OFFSETS) as usize, (protocol, proto::IPV6), key)
     }
 
     #[inline(always)]

@@ -27,4 +27,5 @@ pub mod rewrite;
 pub mod snat;
 pub mod socket;
 pub mod stage;
+pub mod tunnel;
 pub mod wire;

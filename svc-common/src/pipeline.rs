@@ -7,18 +7,21 @@ use crate::{
     family::Family,
     flow,
     maps::{Flow, flow_flags, flow_state},
+    net::proto,
     outcome::Packed,
     packet::{Hook, Packet},
     parse::{self, Parsed},
     reason::{Note, Reason},
-    rewrite::{encapsulate, rewrite},
+    rewrite::rewrite,
     stage::Stage,
+    tunnel,
 };
 
 /// Runs a frame through the pipeline.
 ///
 /// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05). If the packet opens a connection, its
-/// backend is `chosen`, unless that is zero.
+/// backend is `chosen`, unless that is zero; [`crate::decide::UNPACKED`] leaves the choice open, too, but lets it be sent to no other
+/// node as it is.
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E, chosen: u32) -> Packed {
     let mut parsed = Parsed::default();
@@ -95,6 +98,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
         Attended::Decide => match decide::<F, P, E>(pkt, env, &mut scratch) {
             Decision::Recorded => {}
             Decision::Pass => return Packed::PASS,
+            Decision::Unpack => return to_stage::<PARTIAL>(Stage::Decap),
             Decision::Reject => return to_stage::<PARTIAL>(Stage::Reject),
             Decision::Drop(reason) => return Packed::drop(reason),
         },
@@ -103,7 +107,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
     if flow.flags & flow_flags::FORWARD != 0 && parsed.ttl <= 1 {
         return Packed::pass::<P>(Reason::TtlExceeded);
     }
-    if RARE && flow.flags & flow_flags::ENCAP != 0 {
+    if RARE && flow.flags & flow_flags::ENCAP != 0 && parsed.tuple.proto != proto::SCTP {
         return Packed::drop(Reason::NotTunnelled);
     }
     if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
@@ -114,7 +118,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
             return Packed::PASS;
         }
         env.count_service(flow.service, false, parsed.len_bytes);
-        let sent = encapsulate::<F, P>(pkt, parsed, flow);
+        let sent = tunnel::encapsulate::<F, P>(pkt, parsed, flow, scratch.config.encapsulation);
         return sent.unwrap_or_else(Packed::drop);
     }
     let sent = send::<P, F, RARE>(pkt, parsed, flow).unwrap_or_else(Packed::drop);

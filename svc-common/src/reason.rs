@@ -50,7 +50,7 @@ reasons! {
     NoEndpoint = 7, "no_endpoint";
     /// Dropped: the policy is Local and this node has no endpoint, though others have (B55).
     NoLocalEndpoint = 8, "no_local_endpoint";
-    /// Dropped: a slot names a backend that is not programmed.
+    /// Dropped: a slot names a backend that is not programmed, or another node sent a packet for a backend that is gone.
     BackendGone = 9, "backend_gone";
     /// Dropped: no source port was free after the bounded search (B29).
     NoSourcePort = 10, "no_source_port";

@@ -4,7 +4,6 @@ use crate::{
     family::Family,
     maps::{Flow, flow_flags},
     net::proto,
-    outcome::Packed,
     packet::{L4Patch, Packet},
     parse::Parsed,
     reason::Reason,
@@ -58,25 +57,4 @@ fn set_macs<A>(pkt: &mut impl Packet, flow: &Flow<A>) -> Result<(), Reason> {
         pkt.set_macs(flow.dst_mac, flow.src_mac)?;
     }
     Ok(())
-}
-
-/// Puts a packet into one that carries it to its backend's node, and says where that goes.
-///
-/// # Errors
-/// [`Reason::NoRoomForTunnel`] if the frame cannot grow.
-#[inline(always)]
-pub fn encapsulate<F: Family, P: Packet>(
-    pkt: &mut P,
-    parsed: &Parsed<F::Addr>,
-    flow: &Flow<F::Addr>,
-) -> Result<Packed, Reason> {
-    if pkt.open_tunnel(F::HEADER).is_err() {
-        return Err(Reason::NoRoomForTunnel);
-    }
-    F::encapsulate(pkt, &flow.src, &flow.dst, parsed.len_bytes)?;
-    if flow.flags & flow_flags::HOP_RESOLVED == 0 {
-        return Ok(Packed::to_device(Packed::RESOLVE, flow.ifindex));
-    }
-    pkt.set_macs(flow.dst_mac, flow.src_mac)?;
-    Ok(Packed::to_device(Packed::SEND, flow.ifindex))
 }

@@ -4,8 +4,9 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INGRESS,
-        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        bpf_adj_room_mode,
     },
     helpers::{
         bpf_clone_redirect, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
@@ -19,7 +20,7 @@ use svc_common::{
     net::{Be16, Mac},
     packet::{Hook, L4Patch, Packet},
     reason::Reason,
-    wire::{EthHeader, Header, Ipv4Header},
+    wire::{EthHeader, GeneveHeader, Header, Ipv4Header, Ipv6Header},
 };
 
 /// A header at `start + offset` if it ends before `end`.
@@ -291,9 +292,15 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
     #[inline(always)]
     fn open_tunnel(&mut self, bytes: usize) -> Result<(), Reason> {
         // The segments' size stays as the sender made it: whoever calls has seen that the header fits, too.
-        let v4 = bytes == size_of::<Ipv4Header>();
-        let family = if v4 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
-        self.adjust_room(bytes as i32, BPF_F_ADJ_ROOM_FIXED_GSO | family)
+        const GENEVE_V4: usize = size_of::<Ipv4Header>() + size_of::<GeneveHeader>();
+        const IPV6: usize = size_of::<Ipv6Header>();
+        let kind = match bytes {
+            IPV6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+            GENEVE_V4 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            _ if bytes > IPV6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            _ => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+        };
+        self.adjust_room(bytes as i32, BPF_F_ADJ_ROOM_FIXED_GSO | kind)
     }
 
     #[inline(always)]

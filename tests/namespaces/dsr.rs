@@ -1,5 +1,6 @@
 //! Direct server return: a client behind a router, two nodes that balance, one with the pods, and an agent on each.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -77,18 +78,26 @@ fn b28_with_direct_server_return_pods_see_the_client_and_answer_past_the_balanci
     if !need::root("b28_with_direct_server_return_pods_see_the_client_and_answer_past_the_balancing_node") {
         return;
     }
-    for (network, forwarding) in
-        [(PodNetwork::Routed, "fast"), (PodNetwork::Routed, "kernel"), (PodNetwork::Bridge, "fast")]
-    {
-        println!("{network:?} {forwarding}");
-        let site = Site::start(network, &["--forwarding-mode", "dsr", "--forwarding", forwarding]);
+    for (network, forwarding, encapsulation) in [
+        (PodNetwork::Routed, "fast", "ipip"),
+        (PodNetwork::Routed, "kernel", "ipip"),
+        (PodNetwork::Bridge, "fast", "ipip"),
+        (PodNetwork::Routed, "fast", "geneve"),
+        (PodNetwork::Bridge, "kernel", "geneve"),
+    ] {
+        println!("{network:?} {forwarding} {encapsulation}");
+        let args = ["--forwarding-mode", "dsr", "--forwarding", forwarding, "--dsr-encapsulation", encapsulation];
+        let site = Site::start(network, &args);
         for family in 0..2 {
             let (http, echo) = (site.service.lb(80)[family], site.service.lb(7)[family]);
-            for transport in Transport::ALL {
-                for n in 0..10 {
-                    let answer = transport.ask(&site.client().ns, echo, &n.to_string()).unwrap();
-                    assert!(answer.pod.starts_with("pod-2"), "{answer}");
-                    assert_eq!(answer.client.ip(), site.client().addresses()[family], "{transport:?} to {echo}");
+            let node_port = SocketAddr::new(site.world.nodes[BALANCERS[1]].addresses()[family], 30_007);
+            for to in [echo, node_port] {
+                for transport in Transport::ALL {
+                    for n in 0..10 {
+                        let answer = transport.ask(&site.client().ns, to, &n.to_string()).unwrap();
+                        assert!(answer.pod.starts_with("pod-2"), "{answer}");
+                        assert_eq!(answer.client.ip(), site.client().addresses()[family], "{transport:?} to {to}");
+                    }
                 }
             }
             let before = BALANCERS.map(|node| sent(&site.world.nodes[node].ns));
@@ -106,11 +115,16 @@ fn b41_an_upload_finds_out_how_much_fits_into_the_tunnel() {
     if !need::root("b41_an_upload_finds_out_how_much_fits_into_the_tunnel") {
         return;
     }
-    let site = Site::start(PodNetwork::Routed, &["--forwarding-mode", "dsr"]);
-    for to in site.service.lb(7) {
-        let mut client = TcpClient::connect(&site.client().ns, to).unwrap();
-        let line = "x".repeat(5_000_000);
-        client.ask(&line).unwrap();
+    for encapsulation in ["ipip", "geneve"] {
+        let args = ["--forwarding-mode", "dsr", "--dsr-encapsulation", encapsulation];
+        let site = Site::start(PodNetwork::Routed, &args);
+        let node = &site.world.nodes[BALANCERS[0]];
+        let node_ports = node.addresses().map(|addr| SocketAddr::new(addr, 30_007));
+        for to in site.service.lb(7).into_iter().chain(node_ports) {
+            let mut client = TcpClient::connect(&site.client().ns, to).unwrap();
+            let line = "x".repeat(5_000_000);
+            client.ask(&line).unwrap_or_else(|error| panic!("{encapsulation} to {to}: {error:#}"));
+        }
     }
 }
 

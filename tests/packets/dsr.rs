@@ -1,7 +1,7 @@
 //! Direct server return: what a balancing node sends to the backend's node, and what that node makes of it.
 
 use svc_common::{
-    maps::{Frontend, backend_flags, flow_flags, flow_state, frontend_flags},
+    maps::{Config, Frontend, backend_flags, encapsulation, flow_flags, flow_state, frontend_flags},
     net::proto,
     outcome::Outcome,
     packet::Hook,
@@ -11,7 +11,7 @@ use svc_common::{
 use svc_tests::{
     message::Message,
     oracle::{NODE, Oracle, POD_MAC, ROUTER_MAC, UPLINK, UPLINK_MAC, WORKLOAD, WORKLOAD_MAC, with_oracle},
-    packet::{Frame, assert_frames_eq, inside},
+    packet::{Frame, assert_frames_eq, inside, inside_geneve},
     pieces::pieces,
 };
 
@@ -30,6 +30,35 @@ struct World {
     other: &'static str,
     /// Bytes of an IP header.
     header: usize,
+    /// What carries packets to other nodes.
+    encapsulation: u32,
+}
+
+impl World {
+    /// A frame inside of one from `src` to `dst`.
+    fn carry(&self, frame: &[u8], src: &str, dst: &str) -> Vec<u8> {
+        match self.encapsulation {
+            encapsulation::GENEVE => inside_geneve(frame, src, dst, 0xc123),
+            _ => inside(frame, src, dst),
+        }
+    }
+
+    /// Bytes that it takes.
+    fn overhead(&self) -> usize {
+        self.header + if self.encapsulation == encapsulation::GENEVE { 16 } else { 0 }
+    }
+
+    /// Whether `found` is `expected`, from whatever port of those that Geneve packets come from.
+    #[track_caller]
+    fn assert_carried(&self, found: &[u8], expected: &[u8]) {
+        let mut expected = expected.to_vec();
+        if self.encapsulation == encapsulation::GENEVE {
+            let at = 14 + self.header;
+            assert!(found[at] >= 0xc0, "port {:#06x}", u16::from_be_bytes([found[at], found[at + 1]]));
+            expected[at..at + 2].copy_from_slice(&found[at..at + 2]);
+        }
+        assert_frames_eq(found, &expected);
+    }
 }
 
 const WORLDS: [World; 2] = [
@@ -41,6 +70,7 @@ const WORLDS: [World; 2] = [
         node: NODE.0,
         other: "192.0.2.77",
         header: 20,
+        encapsulation: encapsulation::IPIP,
     },
     World {
         vip: "[2001:db8:80::80]:80",
@@ -50,6 +80,7 @@ const WORLDS: [World; 2] = [
         node: NODE.1,
         other: "2001:db8::77",
         header: 40,
+        encapsulation: encapsulation::IPIP,
     },
 ];
 
@@ -61,8 +92,13 @@ fn ip(addr: &str) -> String {
 fn for_each_world(test: impl Fn(&mut Oracle, World) + Send + Copy + 'static) {
     for world in WORLDS {
         with_oracle(move |oracle| {
-            oracle.set_fast(&[UPLINK, WORKLOAD]);
-            test(oracle, world);
+            for encapsulation in [encapsulation::IPIP, encapsulation::GENEVE] {
+                oracle.reset();
+                oracle.forget_neighbours();
+                oracle.set_fast(&[UPLINK, WORKLOAD]);
+                oracle.set_config(Config { encapsulation, ..oracle.memory.config });
+                test(oracle, World { encapsulation, ..world });
+            }
         });
     }
 }
@@ -90,16 +126,22 @@ fn b28_with_direct_server_return_packets_reach_the_backends_node_as_the_client_s
             let uplink = oracle.ifindex(UPLINK);
             serve(oracle, 100, proto::TCP, world.vip, &[world.far], false);
             serve(oracle, 200, proto::UDP, world.vip, &[world.far], false);
+            serve(oracle, 300, proto::SCTP, world.vip, &[world.far], false);
             let tcp = Frame::tcp(world.client, world.vip);
             let frames = [Frame::syn(world.client, world.vip), tcp.clone(), tcp.clone().flags("P."), tcp.flags("F.")];
-            for frame in frames.into_iter().chain([Frame::udp(world.client, world.vip)]) {
+            let others = [
+                Frame::udp(world.client, world.vip),
+                Frame::sctp(world.client, world.vip, sctp_chunk::INIT),
+                Frame::sctp(world.client, world.vip, 0),
+            ];
+            for frame in frames.into_iter().chain(others) {
                 let run = oracle.run(hook, UPLINK, &frame.build());
                 assert_eq!(run.outcome, Outcome::Send(uplink));
                 let sent = frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build();
-                assert_frames_eq(&run.bytes, &inside(&sent, world.node, &ip(world.far)));
+                world.assert_carried(&run.bytes, &world.carry(&sent, world.node, &ip(world.far)));
             }
             // One direction of each, which the sweep leaves alone as long as any established connection.
-            assert_eq!(flows(oracle), (0, 2));
+            assert_eq!(flows(oracle), (0, 3));
             let flow = oracle.memory.v4.embryos.values().map(|flow| (flow.flags, flow.state));
             let flows = flow.chain(oracle.memory.v6.embryos.values().map(|flow| (flow.flags, flow.state)));
             for (flags, state) in flows {
@@ -129,7 +171,7 @@ fn b22_a_lost_flow_leads_to_the_same_backend_again() {
 fn b41_a_packet_that_leaves_no_room_for_the_tunnel_is_too_big() {
     for_each_world(|oracle, world| {
         serve(oracle, 100, proto::UDP, world.vip, &[world.far], false);
-        let fitting = 1500 - 2 * world.header - 8;
+        let fitting = 1500 - world.overhead() - world.header - 8;
         let frame = Frame::udp(world.client, world.vip);
         for hook in [Hook::Ingress, Hook::Xdp] {
             let large = frame.clone().payload(&vec![7; fitting]).build();
@@ -176,7 +218,7 @@ fn b37_the_way_to_the_backends_node_is_found_and_followed() {
         for _ in 0..2 {
             let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
             assert_eq!(run.outcome, Outcome::Resolve(uplink));
-            assert_frames_eq(&run.bytes, &inside(&frame.clone().ttl(63).build(), world.node, &ip(&far)));
+            world.assert_carried(&run.bytes, &world.carry(&frame.clone().ttl(63).build(), world.node, &ip(&far)));
         }
         oracle.learn_neighbours();
         for hook in [Hook::Xdp, Hook::Ingress] {
@@ -206,7 +248,10 @@ fn b26_datagrams_move_to_another_backend_and_connections_stay() {
             oracle.raise_epoch();
             let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
             let to = if moves { ip(&other) } else { ip(world.far) };
-            assert_frames_eq(&run.bytes, &inside(&frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build(), world.node, &to));
+            world.assert_carried(
+                &run.bytes,
+                &world.carry(&frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build(), world.node, &to),
+            );
         }
     });
 }
@@ -217,9 +262,12 @@ fn b28_the_backends_node_unpacks_and_answers_the_client_itself() {
         let (workload, uplink) = (oracle.ifindex(WORKLOAD), oracle.ifindex(UPLINK));
         serve(oracle, 100, proto::TCP, world.vip, &[world.pod], true);
         serve(oracle, 200, proto::UDP, world.vip, &[world.pod], true);
+        serve(oracle, 300, proto::SCTP, world.vip, &[world.pod], true);
         let tcp = Frame::tcp(world.client, world.vip);
-        for frame in [Frame::syn(world.client, world.vip), tcp.clone(), tcp, Frame::udp(world.client, world.vip)] {
-            let carried = inside(&frame.build(), world.other, &ip(world.pod));
+        let udp = Frame::udp(world.client, world.vip);
+        let sctp = [sctp_chunk::INIT, 0].map(|chunk| Frame::sctp(world.client, world.vip, chunk));
+        for frame in [Frame::syn(world.client, world.vip), tcp.clone(), tcp, udp].into_iter().chain(sctp) {
+            let carried = world.carry(&frame.build(), world.other, &ip(world.pod));
             let run = oracle.run(Hook::Xdp, UPLINK, &carried);
             assert_eq!(run.outcome, Outcome::Pass);
             let run = oracle.run(Hook::Ingress, UPLINK, &carried);
@@ -235,7 +283,7 @@ fn b28_the_backends_node_unpacks_and_answers_the_client_itself() {
         // What is recorded is unpacked as long as it lives, whatever becomes of the Service.
         oracle.remove_frontend(world.vip, proto::TCP);
         let frame = Frame::tcp(world.client, world.vip);
-        let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(world.pod)));
+        let run = oracle.run(Hook::Ingress, UPLINK, &world.carry(&frame.build(), world.other, &ip(world.pod)));
         assert_eq!(run.outcome, Outcome::Peer(workload));
     });
 }
@@ -255,7 +303,7 @@ fn b08_the_stack_answers_what_has_come_too_far_inside_of_a_packet() {
             for (count, frame) in (1..).zip(frames) {
                 let known = oracle.memory.counters.get(&Reason::TtlExceeded).copied().unwrap_or_default();
                 let frame = frame.ttl(ttl).build();
-                let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame, world.other, &ip(world.pod)));
+                let run = oracle.run(Hook::Ingress, UPLINK, &world.carry(&frame, world.other, &ip(world.pod)));
                 assert_eq!(run.outcome, Outcome::Deliver, "it is not as it came");
                 assert_frames_eq(&run.bytes, &frame);
                 assert_eq!(oracle.memory.counters[&Reason::TtlExceeded], known + 1, "{count}");
@@ -273,10 +321,109 @@ fn b01_what_turns_out_malformed_inside_of_a_packet_ends_here() {
         let len = if world.header == 20 { [0, 24] } else { [0, 4] };
         let at = if world.header == 20 { 16 } else { 18 };
         frame[at..at + 2].copy_from_slice(&len);
-        let mut carried = inside(&frame, world.other, &ip(world.pod));
-        carried[14 + world.header..].copy_from_slice(&frame[14..]);
+        let mut carried = world.carry(&frame, world.other, &ip(world.pod));
+        carried[14 + world.overhead()..].copy_from_slice(&frame[14..]);
         let run = oracle.run(Hook::Ingress, UPLINK, &carried);
         assert_eq!(run.outcome, Outcome::Drop(Reason::Malformed));
+    });
+}
+
+/// A nodePort with direct server return, as the agent writes it: at an address of this node, and for any node.
+fn serve_node_port(oracle: &mut Oracle, world: World, node: &str, backends: &[&str], here: bool) {
+    let any = if world.header == 20 { "0.0.0.0:30080" } else { "[::]:30080" };
+    for (id, protocol) in [(100, proto::TCP), (200, proto::UDP), (300, proto::SCTP)] {
+        serve(oracle, id, protocol, node, backends, here);
+        let flags = frontend_flags::NODE_PORT | frontend_flags::DSR;
+        for vip in [node, any] {
+            let frontend = Frontend { service: id, external: id, internal: id, flags, affinity_s: 0 };
+            oracle.put_frontend(vip, protocol, frontend);
+        }
+    }
+}
+
+/// The nodePort at an address.
+fn node_port(addr: &str) -> String {
+    std::net::SocketAddr::new(addr.parse().unwrap(), 30_080).to_string()
+}
+
+/// A packet of each transport.
+fn each_transport(client: &str, to: &str) -> [Frame; 3] {
+    [Frame::syn(client, to), Frame::udp(client, to), Frame::sctp(client, to, sctp_chunk::INIT)]
+}
+
+#[test]
+fn b28_a_node_port_is_carried_from_the_address_that_the_client_dialled() {
+    for hook in [Hook::Xdp, Hook::Ingress] {
+        for_each_world(move |oracle, world| {
+            // An address that the node would not use itself on the way.
+            let dialled = world.node.replace("192.0.2.10", "192.0.2.11").replace("::10", "::11");
+            let vip = node_port(&dialled);
+            serve_node_port(oracle, world, &vip, &[world.far], false);
+            for frame in each_transport(world.client, &vip) {
+                let run = oracle.run(hook, UPLINK, &frame.build());
+                assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)));
+                let sent = frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build();
+                world.assert_carried(&run.bytes, &world.carry(&sent, &dialled, &ip(world.far)));
+            }
+        });
+    }
+}
+
+#[test]
+fn b28_the_backends_node_answers_for_the_node_whose_node_port_was_dialled() {
+    for_each_world(|oracle, world| {
+        serve_node_port(oracle, world, &node_port(world.node), &[world.pod], true);
+        let dialled = node_port(world.other);
+        for round in 0..3 {
+            for frame in each_transport(world.client, &dialled) {
+                let carried = world.carry(&frame.build(), world.other, &ip(world.pod));
+                let run = oracle.run(Hook::Ingress, UPLINK, &carried);
+                assert_eq!(run.outcome, Outcome::Peer(oracle.ifindex(WORKLOAD)), "round {round}");
+                assert_frames_eq(&run.bytes, &frame.to(world.pod).ttl(63).macs(WORKLOAD_MAC, POD_MAC).build());
+            }
+            for answer in [Frame::udp(world.pod, world.client), Frame::sctp(world.pod, world.client, 0)] {
+                let run = oracle.run(Hook::Ingress, WORKLOAD, &answer.build());
+                assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)));
+                assert_frames_eq(&run.bytes, &answer.from(&dialled).ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build());
+            }
+            // UDP asks whether the backend still serves what was dialled.
+            oracle.raise_epoch();
+        }
+    });
+}
+
+#[test]
+fn b28_a_node_port_of_another_node_is_ours_only_out_of_a_packet_of_that_node() {
+    for_each_world(|oracle, world| {
+        serve_node_port(oracle, world, &node_port(world.node), &[world.pod], true);
+        let dialled = node_port(world.other);
+        for frame in each_transport(world.client, &dialled) {
+            let frame = frame.build();
+            let forged = [world.node, &ip(world.client)].map(|from| world.carry(&frame, from, &ip(world.pod)));
+            for frame in forged.into_iter().chain([frame]) {
+                let run = oracle.run(Hook::Ingress, UPLINK, &frame);
+                assert_eq!(run.outcome, Outcome::Pass);
+                assert_frames_eq(&run.bytes, &frame);
+            }
+        }
+        assert_eq!(flows(oracle), (0, 0));
+    });
+}
+
+#[test]
+fn b28_what_no_backend_here_has_any_more_is_not_sent_back() {
+    for_each_world(|oracle, world| {
+        serve_node_port(oracle, world, &node_port(world.node), &[world.pod], true);
+        let frame = Frame::udp(world.client, &node_port(world.other)).build();
+        let carried = world.carry(&frame, world.other, &ip(world.pod));
+        let run = oracle.run(Hook::Ingress, UPLINK, &carried);
+        assert_eq!(run.outcome, Outcome::Peer(oracle.ifindex(WORKLOAD)));
+        for vip in [node_port(world.node), if world.header == 20 { "0.0.0.0:30080" } else { "[::]:30080" }.to_owned()] {
+            oracle.remove_frontend(&vip, proto::UDP);
+        }
+        oracle.raise_epoch();
+        let run = oracle.run(Hook::Ingress, UPLINK, &carried);
+        assert_eq!(run.outcome, Outcome::Drop(Reason::BackendGone));
     });
 }
 
@@ -289,7 +436,7 @@ fn b28_the_backend_is_the_one_that_the_balancing_node_chose() {
                 serve(oracle, 100, proto::UDP, world.vip, &[world.pod, &second], true);
                 let client = world.client.replace("40000", &format!("{}", port + u32::from(pod == second) * 100));
                 let frame = Frame::udp(&client, world.vip);
-                let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(pod)));
+                let run = oracle.run(Hook::Ingress, UPLINK, &world.carry(&frame.build(), world.other, &ip(pod)));
                 let delivered = frame.to(pod).ttl(63);
                 let delivered = if pod == world.pod { delivered.macs(WORKLOAD_MAC, POD_MAC) } else { delivered };
                 assert_frames_eq(&run.bytes, &delivered.build());
@@ -307,14 +454,14 @@ fn b28_only_what_is_for_a_backend_here_is_unpacked() {
         let elsewhere = world.vip.replace(":80\"", ":81");
         let frame = Frame::tcp(world.client, world.vip);
         let unknown = world.vip.replace("113.80", "113.81").replace("80::80", "80::81");
-        let mut cut = inside(&frame.build(), world.other, &ip(world.pod));
-        cut.truncate(14 + 2 * world.header + 3);
+        let mut cut = world.carry(&frame.build(), world.other, &ip(world.pod));
+        cut.truncate(14 + world.overhead() + world.header + 3);
         let mut cases = vec![
-            ("another address", inside(&frame.build(), world.other, &ip(world.client))),
-            ("no frontend", inside(&Frame::tcp(world.client, &unknown).build(), world.other, &ip(world.pod))),
+            ("another address", world.carry(&frame.build(), world.other, &ip(world.client))),
+            ("no frontend", world.carry(&Frame::tcp(world.client, &unknown).build(), world.other, &ip(world.pod))),
             (
                 "without direct return",
-                inside(&Frame::udp(world.client, &elsewhere).build(), world.other, &ip(world.pod)),
+                world.carry(&Frame::udp(world.client, &elsewhere).build(), world.other, &ip(world.pod)),
             ),
         ];
         let mut other = frame.build();
@@ -333,7 +480,7 @@ fn b28_only_what_is_for_a_backend_here_is_unpacked() {
             assert_eq!(oracle.memory.counters[&Reason::ForeignTunnel], known + count, "{what}");
         }
         oracle.change_backend_flags(100, |flags| flags & !backend_flags::LOCAL);
-        let frame = inside(&frame.build(), world.other, &ip(world.pod));
+        let frame = world.carry(&frame.build(), world.other, &ip(world.pod));
         let run = oracle.run(Hook::Ingress, UPLINK, &frame);
         assert_eq!(run.outcome, Outcome::Pass, "a backend elsewhere");
         assert_eq!(flows(oracle), (0, 0));
@@ -343,8 +490,8 @@ fn b28_only_what_is_for_a_backend_here_is_unpacked() {
 /// [`inside`] for what is no proper packet: the outer header is that of a proper one of the same length.
 fn inside_as_is(frame: &[u8], world: World) -> Vec<u8> {
     let proper = Frame::tcp(world.client, world.vip).build();
-    let mut bytes = inside(&proper, world.other, &ip(world.pod));
-    bytes[14 + world.header..].copy_from_slice(&frame[14..]);
+    let mut bytes = world.carry(&proper, world.other, &ip(world.pod));
+    bytes[14 + world.overhead()..].copy_from_slice(&frame[14..]);
     bytes
 }
 
@@ -357,7 +504,7 @@ fn b28_two_nodes_never_send_a_packet_to_and_fro() {
         let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
         assert!(matches!(run.outcome, Outcome::Send(_)));
         serve(oracle, 100, proto::TCP, world.vip, &[world.pod], true);
-        let run = oracle.run(Hook::Ingress, UPLINK, &inside(&frame.build(), world.other, &ip(world.pod)));
+        let run = oracle.run(Hook::Ingress, UPLINK, &world.carry(&frame.build(), world.other, &ip(world.pod)));
         assert_eq!(run.outcome, Outcome::Peer(oracle.ifindex(WORKLOAD)));
         assert_frames_eq(&run.bytes, &frame.to(world.pod).ttl(63).macs(WORKLOAD_MAC, POD_MAC).build());
     });
@@ -395,6 +542,54 @@ fn b38_an_error_about_an_answer_reaches_the_backend_by_way_of_the_balancing_node
             let run = oracle.run(hook, UPLINK, &error);
             assert_eq!(run.outcome, Outcome::Send(uplink), "{hook:?}");
             assert_frames_eq(&run.bytes, &expected.clone().ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build());
+        }
+    });
+}
+
+#[test]
+fn b41_a_client_is_told_what_a_router_between_the_nodes_says_of_the_tunnel() {
+    for_each_world(|oracle, world| {
+        for (id, protocol) in [(100, proto::TCP), (200, proto::UDP), (300, proto::SCTP)] {
+            serve(oracle, id, protocol, world.vip, &[world.far], false);
+        }
+        let (kind, router) = if world.header == 20 { ((3, 4), "198.51.100.1") } else { ((2, 0), "2001:db8:7::1") };
+        let rest = |mtu: usize| [0, 0, (mtu >> 8) as u8, mtu as u8];
+        for frame in each_transport(world.client, world.vip) {
+            let frame = frame.payload(&[7; 1200]);
+            let carried = oracle.run(Hook::Ingress, UPLINK, &frame.build()).bytes;
+            let sent = frame.ttl(63).build();
+            let about = |quoted| Message::error(router, world.node, kind, &carried, quoted).rest(rest(1280)).build();
+            let told = |quoted| {
+                Message::error(&ip(world.vip), &ip(world.client), kind, &sent, quoted)
+                    .rest(rest(1280 - world.overhead()))
+                    .plain()
+                    .macs(UPLINK_MAC, ROUTER_MAC)
+                    .build()
+            };
+            for quoted in [528, world.overhead() + world.header + 8] {
+                let error = about(quoted);
+                let run = oracle.run(Hook::Xdp, UPLINK, &error);
+                assert_eq!(run.outcome, Outcome::Pass, "that is tc's");
+                let run = oracle.run(Hook::Ingress, UPLINK, &error);
+                assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)));
+                assert_frames_eq(&run.bytes, &told(quoted - world.overhead()));
+            }
+            // A router that quotes the least shows nobody's packet; and of other errors nobody has to learn.
+            let unreachable = if world.header == 20 { (3, 1) } else { (1, 3) };
+            let other = Message::error(router, world.node, unreachable, &carried, 528).build();
+            let forged = Message::error(router, world.other, kind, &carried, 528).rest(rest(1280)).build();
+            for error in [about(world.header + 8), other, forged] {
+                let known = oracle.memory.counters.get(&Reason::IcmpQuote).copied().unwrap_or_default();
+                let run = oracle.run(Hook::Ingress, UPLINK, &error);
+                assert_eq!(run.outcome, Outcome::Pass);
+                assert_frames_eq(&run.bytes, &error);
+                assert_eq!(oracle.memory.counters[&Reason::IcmpQuote], known + 1);
+            }
+            let error = about(528);
+            oracle.forget_embryos().unwrap();
+            oracle.memory.v4.embryos.clear();
+            oracle.memory.v6.embryos.clear();
+            assert_eq!(oracle.run(Hook::Ingress, UPLINK, &error).outcome, Outcome::Pass, "of no connection");
         }
     });
 }

@@ -8,6 +8,7 @@ import copy, logging
 
 logging.getLogger("scapy").setLevel(logging.ERROR)
 from scapy.all import *
+from scapy.contrib.geneve import GENEVE
 from scapy.contrib.igmp import IGMP
 from scapy.layers.sctp import *
 
@@ -45,6 +46,21 @@ def translated(name, packet):
             after[transport].dport = 8080
             break
     line(name, "deliver", before, again(after))
+
+
+def unpacked(name, packet, outer):
+    """A packet to the VIP that another node has put into one to the backend."""
+    inner = Ether(raw(packet))
+    family = V4 if IP in inner else V6
+    after = copy.deepcopy(inner)
+    after[family["ip"]].dst = family["backend"]
+    for transport in (TCP, UDP, SCTP):
+        if transport in after:
+            after[transport].dport = 8080
+            break
+    node = "192.0.2.77" if family is V4 else "2001:db8::77"
+    before = Ether(**ETH) / family["ip"](src=node, dst=family["backend"]) / outer(inner.payload)
+    line(name, "unpack", before, again(after))
 
 
 def untouched(name, packet):
@@ -145,6 +161,18 @@ for n, family, kinds in ((4, V4, ((3, 0), (3, 1), (3, 4), (11, 0), (11, 1), (12,
                 lambda: {1: ICMPv6DestUnreach(code=4), 2: ICMPv6PacketTooBig(mtu=1300), 3: ICMPv6TimeExceeded(), 4: ICMPv6ParamProblem(ptr=40)}[kind])
             made = lambda dst, quoted: Ether(**ETH) / family["ip"](src=family["router"], dst=dst) / error() / Raw(quoted)
             line(f"error{n}-{at}-{full}", "deliver", made(family["vip"], quote), made(family["backend"], inner))
+
+# What another node has put into IP and into Geneve, with and without UDP's checksum.
+OUTERS = {
+    "ip": lambda packet: packet,
+    "geneve": lambda packet: UDP(sport=54321, dport=6081, chksum=0) / GENEVE(proto=0x0800 if IP in packet else 0x86DD) / packet,
+    "geneve-with-checksum": lambda packet: UDP(sport=54321, dport=6081) / GENEVE(proto=0x0800 if IP in packet else 0x86DD) / packet,
+}
+for n, family in ((4, V4), (6, V6)):
+    for at, (name, outer) in enumerate(OUTERS.items()):
+        unpacked(f"in-{name}-{n}-tcp", to_vip(family) / TCP(sport=50000 + at, dport=80, flags="S", seq=1) / b"data", outer)
+        unpacked(f"in-{name}-{n}-udp", to_vip(family) / UDP(sport=50000 + at, dport=80) / b"datagram", outer)
+        unpacked(f"in-{name}-{n}-sctp", to_vip(family) / SCTP(sport=50000 + at, dport=80, tag=7) / SCTPChunkData(data=b"chunk"), outer)
 
 # What is not ours at all.
 ether = lambda **more: Ether(**{**ETH, **more})

@@ -1,6 +1,11 @@
 //! Frames that nobody here made: by scapy, with what they become and all checksums by scapy, too. `foreign.py` wrote them.
 
-use svc_common::{net::proto, outcome::Outcome, packet::Hook};
+use svc_common::{
+    maps::{Frontend, backend_flags, frontend_flags},
+    net::proto,
+    outcome::Outcome,
+    packet::Hook,
+};
 use svc_tests::{
     oracle::{Oracle, UPLINK, with_oracle},
     packet::{assert_frames_eq, hex},
@@ -16,12 +21,16 @@ struct Line {
     name: &'static str,
     frame: Vec<u8>,
     becomes: Option<Vec<u8>>,
+    /// Whether another node sent it, inside of a packet.
+    carried: bool,
 }
 
 fn lines() -> impl Iterator<Item = Line> {
     FRAMES.lines().filter(|line| !line.starts_with('#')).map(|line| match line.split('|').collect::<Vec<_>>()[..] {
-        [name, "pass", frame] => Line { name, frame: bytes(frame), becomes: None },
-        [name, "deliver", frame, becomes] => Line { name, frame: bytes(frame), becomes: Some(bytes(becomes)) },
+        [name, "pass", frame] => Line { name, frame: bytes(frame), becomes: None, carried: false },
+        [name, fate @ ("deliver" | "unpack"), frame, becomes] => {
+            Line { name, frame: bytes(frame), becomes: Some(bytes(becomes)), carried: fate == "unpack" }
+        }
         _ => panic!("foreign.txt: not a line of foreign.py: {line}"),
     })
 }
@@ -43,7 +52,7 @@ fn b03_frames_of_scapy_become_what_scapy_says() {
     with_oracle(|oracle| {
         serve(oracle);
         let mut wrong = Vec::new();
-        for Line { name, frame, becomes } in lines() {
+        for Line { name, frame, becomes, .. } in lines().filter(|line| !line.carried) {
             let run = oracle.run(Hook::Ingress, UPLINK, &frame);
             let outcome = if becomes.is_some() { Outcome::Deliver } else { Outcome::Pass };
             let expected = becomes.unwrap_or(frame);
@@ -57,6 +66,30 @@ fn b03_frames_of_scapy_become_what_scapy_says() {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
+}
+
+#[test]
+fn b28_packets_that_scapy_put_into_others_come_out_as_scapy_says() {
+    with_oracle(|oracle| {
+        serve(oracle);
+        let flags = frontend_flags::LOAD_BALANCER | frontend_flags::DSR;
+        for (id, (vip, _)) in (100..).step_by(200).zip(SERVICES) {
+            for protocol in [proto::TCP, proto::UDP, proto::SCTP] {
+                let service = id + u32::from(protocol);
+                let frontend = Frontend { service, external: service, internal: service, flags, affinity_s: 0 };
+                oracle.put_frontend(vip, protocol, frontend);
+                oracle.change_backend_flags(service, |flags| flags | backend_flags::LOCAL);
+            }
+        }
+        let mut seen = 0;
+        for Line { name, frame, becomes, .. } in lines().filter(|line| line.carried) {
+            let run = oracle.run(Hook::Ingress, UPLINK, &frame);
+            assert_eq!(run.outcome, Outcome::Deliver, "{name}");
+            assert_frames_eq(&run.bytes, &becomes.expect("a frame"));
+            seen += 1;
+        }
+        assert_eq!(seen, 18);
     });
 }
 

@@ -273,12 +273,30 @@ impl Frame {
 /// The IP packet of a frame inside of another one from `src` to `dst`, as a tunnel between nodes carries it.
 pub fn inside(frame: &[u8], src: &str, dst: &str) -> Vec<u8> {
     let (ethernet, packet) = frame.split_at(14);
+    let inner = if frame[12] == 0x08 { IpNumber::IPV4 } else { IpNumber::IPV6 };
+    behind(ethernet, packet, inner, src, dst)
+}
+
+/// The IP packet of a frame inside of Geneve (RFC 8926) from `src` to `dst`: UDP without a checksum, no options, network zero.
+pub fn inside_geneve(frame: &[u8], src: &str, dst: &str, sport: u16) -> Vec<u8> {
+    let (ethernet, packet) = frame.split_at(14);
+    let length = packet.len() as u16 + 16;
+    let mut bytes = Vec::new();
+    UdpHeader { source_port: sport, destination_port: 6081, length, checksum: 0 }.write(&mut bytes).unwrap();
+    bytes.extend([0, 0, frame[12], frame[13], 0, 0, 0, 0]);
+    bytes.extend_from_slice(packet);
+    behind(ethernet, &bytes, IpNumber::UDP, src, dst)
+}
+
+/// A frame whose IP header has the traffic class and flow label of the packet that `content` ends with.
+fn behind(ethernet: &[u8], content: &[u8], protocol: IpNumber, src: &str, dst: &str) -> Vec<u8> {
     let mut bytes = ethernet.to_vec();
+    let packet = if protocol == IpNumber::UDP { &content[16..] } else { content };
+    let len = content.len() as u16;
     match (src.parse().unwrap(), dst.parse().unwrap()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let (inner, _) = Ipv4Header::from_slice(packet).unwrap();
-            let mut outer =
-                Ipv4Header::new(packet.len() as u16, 64, IpNumber::IPV4, src.octets(), dst.octets()).unwrap();
+            let mut outer = Ipv4Header::new(len, 64, protocol, src.octets(), dst.octets()).unwrap();
             (outer.dscp, outer.ecn, outer.dont_fragment) = (inner.dscp, inner.ecn, true);
             outer.header_checksum = outer.calc_header_checksum();
             outer.write(&mut bytes).unwrap();
@@ -286,8 +304,8 @@ pub fn inside(frame: &[u8], src: &str, dst: &str) -> Vec<u8> {
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let (inner, _) = Ipv6Header::from_slice(packet).unwrap();
             let outer = Ipv6Header {
-                payload_length: packet.len() as u16,
-                next_header: IpNumber::IPV6,
+                payload_length: len,
+                next_header: protocol,
                 hop_limit: 64,
                 source: src.octets(),
                 destination: dst.octets(),
@@ -297,7 +315,7 @@ pub fn inside(frame: &[u8], src: &str, dst: &str) -> Vec<u8> {
         }
         _ => panic!("one tunnel has one family"),
     }
-    bytes.extend_from_slice(packet);
+    bytes.extend_from_slice(content);
     bytes
 }
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use aya::maps::PerCpuArray;
 use sd_notify::NotifyState;
-use svc_common::maps::{Flow, Timeouts, Tuple, spec};
+use svc_common::maps::{Flow, Timeouts, Tuple, encapsulation, spec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,7 +55,7 @@ use crate::events::{self, Hub, Reader};
 use crate::expire::{self, Swept};
 use crate::flows::Tables;
 use crate::health::HealthPorts;
-use crate::model::{Problem, Rules, ServiceName};
+use crate::model::{DsrEncapsulation, Problem, Rules, ServiceName};
 use crate::reconcile::Reconciler;
 use crate::reports::Reporter;
 use crate::reserve::Reserved;
@@ -178,7 +178,10 @@ impl Agent {
             snat_port_min: config.snat_ports.min,
             snat_port_max: config.snat_ports.max,
             max_new_flows: config.max_new_flows,
-            ..Default::default()
+            encapsulation: match config.dsr_encapsulation {
+                DsrEncapsulation::Ipip => encapsulation::IPIP,
+                DsrEncapsulation::Geneve => encapsulation::GENEVE,
+            },
         };
         let epoch = Epoch::new(&maps, &settings)?;
         set_service_networks(&maps, &config.service_cidrs)?;

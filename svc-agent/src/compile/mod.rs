@@ -8,10 +8,9 @@ pub mod rows;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use svc_common::maps::{self, Selection, backend_flags, frontend_flags};
-use svc_common::net::proto;
 
 use self::allocator::{Allocator, BackendId, Full};
 use self::image::{Image, Table};
@@ -49,10 +48,7 @@ pub fn compile(port: &ResolvedPort, old: Option<&Image>, room: &mut Allocator) -
 
     let affinity = affinity(port, old);
     for frontend in port.frontends.iter().filter(|frontend| in_family(frontend.addr, port.key.family)) {
-        // Another node does not know this node's addresses as frontends, and no datapath unpacks anything but TCP and UDP.
-        let unpacked = matches!(port.key.protocol, proto::TCP | proto::UDP);
-        let tunnel = port.dsr && unpacked && frontend.kind != FrontendKind::NodePort;
-        let dsr = if tunnel { frontend_flags::DSR } else { 0 };
+        let dsr = if port.dsr { frontend_flags::DSR } else { 0 };
         let scope = |local| if local { image.local } else { image.cluster }.unwrap_or(0);
         let value = maps::Frontend {
             service,
@@ -67,11 +63,24 @@ pub fn compile(port: &ResolvedPort, old: Option<&Image>, room: &mut Allocator) -
         };
         let key = AnyFrontendKey::new(frontend.addr, frontend.port, port.key.protocol);
         image.frontends.entry(key).or_insert(value);
+        if port.dsr && frontend.kind == FrontendKind::NodePort {
+            // What clients dialled at other nodes, and those send here; the balancing node's address is not known here.
+            let key = AnyFrontendKey::new(unspecified(port.key.family), frontend.port, port.key.protocol);
+            image.frontends.entry(key).or_insert(value);
+        }
     }
     if image.frontends.values().any(|frontend| frontend.flags & frontend_flags::SOURCE_RANGES != 0) {
         image.ranges.extend(port.source_ranges.iter().filter(|range| in_family(range.addr(), port.key.family)));
     }
     Ok(image)
+}
+
+/// Stands for the address of any node, see `FrontendKey::of_any_node`.
+const fn unspecified(family: AddressFamily) -> IpAddr {
+    match family {
+        AddressFamily::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 /// The ids of the backends by address and port: the one that each has, or a new one.
@@ -199,4 +208,57 @@ fn flags_of(backend: &Backend) -> u16 {
         (backend.node.is_some(), backend_flags::IN_CLUSTER),
     ];
     states.iter().filter(|(holds, _)| *holds).fold(backend_flags::PRESENT, |flags, (_, flag)| flags | flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::apply::Capacities;
+    use crate::resolve::PortKey;
+
+    fn image(kind: FrontendKind, protocol: u8, dsr: bool) -> Image {
+        let key = PortKey {
+            namespace: "default".into(),
+            name: "web".into(),
+            port_name: String::new(),
+            port: 80,
+            protocol,
+            family: AddressFamily::V6,
+        };
+        let addr = "2001:db8::10".parse().unwrap();
+        let frontend = Frontend { addr, port: 30_080, kind, external_local: false, internal_local: false };
+        let port = ResolvedPort {
+            key,
+            service_type: "NodePort".into(),
+            frontends: vec![frontend],
+            backends: Vec::new(),
+            cluster: Choice::Reject,
+            local: Choice::Drop,
+            affinity_s: None,
+            source_ranges: Vec::new(),
+            dsr,
+        };
+        let room = Capacities { frontends: 8, backends: 8, selections: 8, slot_rows: 64, services: 8, ranges: 8 };
+        compile(&port, None, &mut Allocator::new(room, &BTreeSet::new())).unwrap()
+    }
+
+    #[test]
+    fn b28_a_node_port_with_direct_server_return_is_known_by_its_port_alone() {
+        let [node, any] = ["2001:db8::10", "::"].map(|addr| addr.parse().unwrap());
+        for protocol in [6, 17, 132] {
+            let keys = |kind, dsr| image(kind, protocol, dsr).frontends.into_iter().collect::<Vec<_>>();
+            let key = |addr| AnyFrontendKey::new(addr, 30_080, protocol);
+            let found = keys(FrontendKind::NodePort, true);
+            assert_eq!(found.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(any), key(node)]);
+            assert!(found.iter().all(|(_, value)| value.flags & frontend_flags::DSR != 0), "{found:?}");
+            let others = [(FrontendKind::NodePort, false), (FrontendKind::LoadBalancer, true)];
+            for (kind, dsr) in others {
+                let found = keys(kind, dsr);
+                assert_eq!(found.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(node)]);
+                assert_eq!(found[0].1.flags & frontend_flags::DSR != 0, dsr);
+            }
+        }
+    }
 }

@@ -83,7 +83,9 @@ keys! {
     FORWARDING: "forwarding", "WAY", Some("fast"),
         "How translated packets reach pods and other nodes: fast (past the stack, where that is possible) or kernel";
     FORWARDING_MODE: "forwarding-mode", "MODE", Some("snat"),
-        "How packets of clients outside reach backends on other nodes: snat, or dsr where the Service's address allows it";
+        "How packets of clients outside reach backends on other nodes: snat or dsr (direct server return)";
+    DSR_ENCAPSULATION: "dsr-encapsulation", "KIND", Some("ipip"),
+        "What carries packets to other nodes with dsr: ipip or geneve; every node unpacks both";
     PIN_DIR: "pin-dir", "DIR", Some("/sys/fs/bpf/svc-agent"),
         "Directory in a BPF file system where maps and links outlive the agent";
     SOCKET: "socket", "PATH", Some("/run/svc-agent/control.sock"),

@@ -14,7 +14,7 @@ pub use value::{Forwarding, PortRange, SocketLb, XdpMode};
 
 use crate::attach::classes::Patterns;
 use crate::controllers::pool::Pool;
-use crate::model::ForwardingMode;
+use crate::model::{DsrEncapsulation, ForwardingMode};
 use keys::{Key, Values};
 
 /// What the agent was told, checked.
@@ -40,6 +40,8 @@ pub struct Config {
     pub forwarding: Forwarding,
     /// How packets of clients outside reach backends on other nodes, unless a Service says otherwise.
     pub forwarding_mode: ForwardingMode,
+    /// What carries packets to other nodes with direct server return.
+    pub dsr_encapsulation: DsrEncapsulation,
     /// Directory of the pins.
     pub pin_dir: PathBuf,
     /// Path of the control socket.
@@ -168,6 +170,7 @@ impl Config {
             xdp_mode: value::parse(values, &keys::XDP_MODE)?,
             forwarding: value::parse(values, &keys::FORWARDING)?,
             forwarding_mode: value::parse(values, &keys::FORWARDING_MODE)?,
+            dsr_encapsulation: value::parse(values, &keys::DSR_ENCAPSULATION)?,
             pin_dir: pin_dir(values)?,
             socket: value::absolute(values, &keys::SOCKET)?,
             socket_group: text(values, &keys::SOCKET_GROUP),
@@ -294,6 +297,7 @@ mod tests {
             ("xdp-mode", "fast", "native"),
             ("forwarding", "slow", "kernel"),
             ("forwarding-mode", "nat", "dsr"),
+            ("dsr-encapsulation", "gre", "geneve"),
             ("max-flows", "3", "number"),
             ("max-flows", "many", "number"),
             ("timeout-udp", "0", "seconds"),

@@ -37,7 +37,7 @@ pub use pod::{ContainerPort, Pod};
 pub use problem::{Problem, Severity};
 pub use rules::Rules;
 pub use service::{
-    FamilyPolicy, ForwardingMode, Ingress, Protocol, Service, ServicePort, ServiceType, Skipped, TargetPort,
-    TrafficDistribution,
+    DsrEncapsulation, FamilyPolicy, ForwardingMode, Ingress, Protocol, Service, ServicePort, ServiceType, Skipped,
+    TargetPort, TrafficDistribution,
 };
 pub use slice::{Endpoint, EndpointSlice, SliceOrigin, SlicePort, Target};

@@ -171,6 +171,28 @@ impl FromStr for ForwardingMode {
     }
 }
 
+/// What carries packets to the nodes of their backends (direct server return).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DsrEncapsulation {
+    /// A header of IP.
+    #[default]
+    Ipip,
+    /// Geneve, for networks that let nothing but UDP pass, or that spread packets by their ports.
+    Geneve,
+}
+
+impl FromStr for DsrEncapsulation {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ipip" => Ok(Self::Ipip),
+            "geneve" => Ok(Self::Geneve),
+            _ => Err("ipip or geneve"),
+        }
+    }
+}
+
 /// A valid Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::backends::{counted, merge};
 use super::claims::{Granted, at};
-use super::{AddressFamily, Choice, Frontend, Node, PortKey, ResolvedPort, choice};
+use super::{AddressFamily, Choice, Frontend, FrontendKind, Node, PortKey, ResolvedPort, choice};
 use crate::model::text::quote;
 use crate::model::{EndpointSlice, ForwardingMode, Problem, Service, ServicePort};
 
@@ -39,6 +39,12 @@ pub fn resolve(
         if resolved.len() > before {
             problems.extend(without_endpoints(service, slices, i, port));
         }
+    }
+    let outside = |port: &ResolvedPort| port.frontends.iter().any(|own| own.kind != FrontendKind::ClusterIp);
+    if resolved.iter().any(|port| port.dsr && outside(port)) {
+        let text = "direct server return: fragments, and packets with IPv6 extension headers, of clients outside are dropped \
+                    where the backend is on another node (counter not_tunnelled)";
+        problems.push(Problem::notice(at(service, "spec", text)));
     }
     resolved
 }

@@ -70,12 +70,18 @@ pub trait Family: sealed::Sealed + Copy + 'static {
         forward: bool,
     ) -> Result<(), Reason>;
 
-    /// Takes one off the TTL of a packet of `len_bytes` bytes that begins after a gap of [`Family::HEADER`] bytes, and
-    /// fills the gap with a header that carries it from `src` to `dst`.
+    /// Takes one off the TTL of a packet of `len_bytes` bytes that begins after a gap of [`Family::HEADER`] and `between` bytes,
+    /// and begins the gap with a header that carries it from `src` to `dst`: as it is, or behind `between` bytes of UDP.
     ///
     /// # Errors
     /// [`Reason::Malformed`] if the frame ends before the headers do.
-    fn encapsulate<P: Packet>(pkt: &mut P, src: &Self::Addr, dst: &Self::Addr, len_bytes: u32) -> Result<(), Reason>;
+    fn encapsulate<P: Packet>(
+        pkt: &mut P,
+        src: &Self::Addr,
+        dst: &Self::Addr,
+        len_bytes: u32,
+        between: usize,
+    ) -> Result<(), Reason>;
 
     /// The destination, whatever else the header says.
     ///

@@ -97,8 +97,14 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn encapsulate<P: Packet>(pkt: &mut P, src: &[u8; 4], dst: &[u8; 4], len_bytes: u32) -> Result<(), Reason> {
-        let inner = pkt.header_mut::<Ipv4Header>(ETH_LEN + Self::HEADER)?;
+    fn encapsulate<P: Packet>(
+        pkt: &mut P,
+        src: &[u8; 4],
+        dst: &[u8; 4],
+        len_bytes: u32,
+        between: usize,
+    ) -> Result<(), Reason> {
+        let inner = pkt.header_mut::<Ipv4Header>(ETH_LEN + Self::HEADER + between)?;
         inner.ttl = inner.ttl.wrapping_sub(1);
         inner.checksum = csum::apply(inner.checksum, csum::TTL_DELTA);
         let tos = inner.tos;
@@ -107,12 +113,12 @@ impl Family for V4 {
             version_ihl: 0x45,
             tos,
             // An aggregate of more than 64 KiB has no length in its header.
-            total_len: Be16::from_host(u16::try_from(len_bytes + Self::HEADER as u32).unwrap_or(0)),
+            total_len: Be16::from_host(u16::try_from(len_bytes + (Self::HEADER + between) as u32).unwrap_or(0)),
             // Packets that are never cut need no identification (RFC 6864).
             id: Be16::default(),
             fragment: Be16::from_host(DO_NOT_FRAGMENT),
             ttl: TUNNEL_TTL,
-            proto: Self::TUNNEL,
+            proto: if between == 0 { Self::TUNNEL } else { proto::UDP },
             checksum: Be16::default(),
             src: *src,
             dst: *dst,

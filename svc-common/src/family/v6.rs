@@ -97,14 +97,20 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn encapsulate<P: Packet>(pkt: &mut P, src: &[u8; 16], dst: &[u8; 16], len_bytes: u32) -> Result<(), Reason> {
-        let inner = pkt.header_mut::<Ipv6Header>(ETH_LEN + Self::HEADER)?;
+    fn encapsulate<P: Packet>(
+        pkt: &mut P,
+        src: &[u8; 16],
+        dst: &[u8; 16],
+        len_bytes: u32,
+        between: usize,
+    ) -> Result<(), Reason> {
+        let inner = pkt.header_mut::<Ipv6Header>(ETH_LEN + Self::HEADER + between)?;
         inner.hop_limit = inner.hop_limit.wrapping_sub(1);
         let version_class_flow = inner.version_class_flow;
         *pkt.header_mut(ETH_LEN)? = Ipv6Header {
             version_class_flow,
-            payload_len: Be16::from_host(u16::try_from(len_bytes).unwrap_or(0)),
-            next_header: Self::TUNNEL,
+            payload_len: Be16::from_host(u16::try_from(len_bytes + between as u32).unwrap_or(0)),
+            next_header: if between == 0 { Self::TUNNEL } else { proto::UDP },
             hop_limit: TUNNEL_TTL,
             src: *src,
             dst: *dst,

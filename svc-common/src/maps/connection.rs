@@ -107,6 +107,14 @@ impl<A: PartialEq> Flow<A> {
     }
 }
 
+impl<A> Flow<A> {
+    /// Whether the next hop's addresses are known.
+    #[inline(always)]
+    pub const fn is_resolved(&self) -> bool {
+        self.flags & flow_flags::HOP_RESOLVED != 0
+    }
+}
+
 /// Bits of [`Flow::flags`]: what the flow is. They do not change while it lives, but for the next hop's.
 pub mod flow_flags {
     /// Backend to client; otherwise client to backend.

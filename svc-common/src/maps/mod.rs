@@ -18,6 +18,7 @@ pub use event::{EVENT_WORDS, Event, EventFlow, EventsSent, EventsWanted, MAX_EVE
 pub use fragment::{Datagram, DatagramKey, HELD_BYTES, Held, HeldKey, datagram_state};
 pub use node::{
     Answers, Cidr, Cidrs, Config, Device, MAX_CIDRS, NewFlows, PORT_WORDS, ServiceCounters, device_class, device_flags,
+    encapsulation,
 };
 pub use service::{
     Affinity, AffinityKey, Backend, Frontend, FrontendKey, RangeKey, SLOTS_PER_ROW, Selection, SlotRow, backend_flags,

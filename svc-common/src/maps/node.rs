@@ -59,8 +59,16 @@ pub struct Config {
     pub snat_port_max: u16,
     /// Connections that one CPU may begin in a second, and that it may establish; zero means any number.
     pub max_new_flows: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// One of [`encapsulation`].
+    pub encapsulation: u32,
+}
+
+/// Values of [`Config::encapsulation`]: what carries a packet to its backend's node.
+pub mod encapsulation {
+    /// A header of IP.
+    pub const IPIP: u32 = 0;
+    /// Geneve: IP, UDP and a header of its own.
+    pub const GENEVE: u32 = 1;
 }
 
 /// How many networks [`Cidrs`] holds.

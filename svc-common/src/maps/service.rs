@@ -36,6 +36,14 @@ impl<A: Copy> FrontendKey<A> {
     }
 }
 
+impl<A: Default> FrontendKey<A> {
+    /// The key of a nodePort with direct server return, whichever node's: the address is the unspecified one.
+    #[inline(always)]
+    pub fn of_any_node(port: Be16, proto: u8) -> Self {
+        Self { addr: A::default(), port, proto, pad: 0 }
+    }
+}
+
 /// Value of `FRONTENDS_V4` and `FRONTENDS_V6`. In the row of an address only `flags` means something, the rest is zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

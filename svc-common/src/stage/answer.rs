@@ -39,9 +39,24 @@ pub fn too_big<F: Family, P: Packet>(pkt: &mut P, parsed: &Parsed<F::Addr>, mtu:
 pub fn error<F: Family, P: Packet>(
     pkt: &mut P,
     parsed: &Parsed<F::Addr>,
-    (kind, code): (u8, u8),
+    error: (u8, u8),
     mtu: u16,
 ) -> Result<Packed, Reason> {
+    put_error::<F, P>(pkt, parsed, error, mtu)?;
+    send_back(pkt)
+}
+
+/// The same, but leaves it open where the packet goes.
+///
+/// # Errors
+/// As [`error`].
+#[inline(always)]
+pub fn put_error<F: Family, P: Packet>(
+    pkt: &mut P,
+    parsed: &Parsed<F::Addr>,
+    (kind, code): (u8, u8),
+    mtu: u16,
+) -> Result<(), Reason> {
     let header = F::Messages::HEADER + size_of::<IcmpHeader>();
     // Whole words, which leaves the ports and what follows them in.
     let quote = parsed.len_bytes.min(F::Messages::QUOTE) & !3;
@@ -55,7 +70,7 @@ pub fn error<F: Family, P: Packet>(
     *icmp = IcmpHeader { kind, code, rest: [0, 0, high, low], ..IcmpHeader::default() };
     let words = u32::from(icmp.kind_word().raw()) + u32::from(u16::from_ne_bytes([high, low]));
     icmp.checksum = Be16::from_raw(!csum::fold(pseudo + quoted + words));
-    send_back(pkt)
+    Ok(())
 }
 
 /// Turns a TCP segment into the RST that answers it where there is no connection (RFC 9293 section 3.10.7.1, B65).

@@ -2,18 +2,20 @@
 //!
 //! Anybody can send such packets. Only those are unpacked that the client could have sent to this node as they are: to a
 //! frontend of ours with direct server return whose backend here is the outer destination, or of a connection that is
-//! recorded. All others pass untouched.
+//! recorded. A nodePort of another node is one of ours if the packet comes from the address that the client dialled. All others
+//! pass untouched.
 
 use super::sctp;
 use crate::{
-    decide,
+    decide::{self, UNPACKED},
     env::{Env, Table},
     family::Family,
-    maps::{FrontendKey, Tuple, backend_flags, flow_flags, frontend_flags},
+    maps::{Frontend, FrontendKey, Tuple, backend_flags, flow_flags, frontend_flags},
     outcome::Packed,
     packet::{Hook, Packet},
-    parse::{self, Parsed, Unparsed},
+    parse::{self, Parsed},
     reason::Reason,
+    tunnel,
     wire::ETH_LEN,
 };
 
@@ -30,12 +32,13 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
         return Packed::PASS;
     }
     let mut outer = Parsed::default();
-    if parse::parse::<F>(pkt, &mut outer) != Err(Unparsed::Tunnel) {
-        return Packed::PASS;
-    }
+    let read = parse::parse::<F>(pkt, &mut outer);
     let mut tuple = Tuple::default();
-    let owner = match F::inner_tuple(pkt, outer.l4 as usize, &mut tuple) {
-        Ok(()) => owner::<F, E>(env, &tuple, &outer.tuple.dst),
+    let Some(start) = tunnel::inside::<F, P>(pkt, &outer, read) else {
+        return if read.is_ok() { Packed::pass::<P>(Reason::ForeignTunnel) } else { Packed::PASS };
+    };
+    let owner = match F::inner_tuple(pkt, start, &mut tuple) {
+        Ok(()) => owner::<F, E>(env, &tuple, &outer.tuple),
         Err(_) => FOREIGN,
     };
     if owner == FOREIGN {
@@ -44,10 +47,10 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     let Some(mut located) = env.located() else {
         return Packed::PASS;
     };
-    if pkt.close_tunnel(outer.l4 as usize - ETH_LEN).is_err() {
+    if pkt.close_tunnel((start & 0x7f) - ETH_LEN).is_err() {
         return Packed::drop(Reason::NoRoomForTunnel);
     }
-    let packed = sctp::process::<F, P, E>(pkt, env, &mut located, if owner == RECORDED { 0 } else { owner });
+    let packed = sctp::process::<F, P, E>(pkt, env, &mut located, owner);
     // From here on it is not as it came.
     match packed {
         Ok(packed) if !packed.is_pass() => packed,
@@ -61,30 +64,33 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
 
 /// Not for us.
 const FOREIGN: u32 = 0;
-/// Of a connection that has its backend.
-const RECORDED: u32 = u32::MAX;
 
-/// Whose a packet with this tuple is that was sent to `backend`: [`FOREIGN`], [`RECORDED`], or the id of the backend that
-/// a new connection goes to.
+/// Whose a packet with this tuple is that was inside of one with the tuple `outer`: [`FOREIGN`], [`UNPACKED`] of a connection that
+/// has its backend, or the id of the backend that a new one goes to.
 ///
 /// Not inlined: it needs a part of the stack of its own.
 #[inline(never)]
-fn owner<F: Family, E: Env<F>>(env: &mut E, tuple: &Tuple<F::Addr>, backend: &F::Addr) -> u32 {
+fn owner<F: Family, E: Env<F>>(env: &mut E, tuple: &Tuple<F::Addr>, outer: &Tuple<F::Addr>) -> u32 {
+    let backend = &outer.dst;
     for table in [Table::Established, Table::Embryo] {
         if let Some(flow) = env.lookup_flow(table, tuple)
             && flow.flags & (flow_flags::REVERSE | flow_flags::ENCAP) == 0
             && flow.dst == *backend
         {
-            return RECORDED;
+            return UNPACKED;
         }
     }
-    let Some(frontend) = env.lookup_frontend(&FrontendKey::dialled(tuple)) else {
+    let mut frontend = env.lookup_frontend(&FrontendKey::dialled(tuple)).copied();
+    if frontend.is_none() && outer.src == tuple.dst {
+        // A nodePort of the node that sent it.
+        frontend = env.lookup_frontend(&FrontendKey::of_any_node(tuple.dport, tuple.proto)).copied();
+    }
+    let Some(Frontend { service, external: selection, flags, .. }) = frontend else {
         return FOREIGN;
     };
-    if frontend.flags & frontend_flags::DSR == 0 {
+    if flags & frontend_flags::DSR == 0 {
         return FOREIGN;
     }
-    let (service, selection) = (frontend.service, frontend.external);
     let selection = env.selection(selection);
     if selection.is_empty() {
         return FOREIGN;

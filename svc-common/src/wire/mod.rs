@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "declares which structs may be laid over packet bytes")]
 
 mod eth;
+mod geneve;
 mod icmp;
 mod ipv4;
 mod ipv6;
@@ -13,6 +14,7 @@ mod tcp;
 mod udp;
 
 pub use eth::{ETH_LEN, EthHeader};
+pub use geneve::{GENEVE_PORT, GeneveHeader};
 pub use icmp::{Chunk, IcmpHeader, Word};
 pub use ipv4::Ipv4Header;
 pub use ipv6::{ExtensionHeader, Ipv6Header, ipv6_next};
@@ -57,4 +59,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, SctpChunk: 4, SctpHeader: 12, TcpHeader: 20, UdpHeader: 8);
+headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, SctpChunk: 4, SctpHeader: 12, TcpHeader: 20, UdpHeader: 8, GeneveHeader: 16);

@@ -8,7 +8,7 @@
 //!
 //! Flows are neither removed nor refreshed by errors, which anybody can forge (B42).
 
-use super::message_at;
+use super::{message_at, tunnel};
 use crate::{
     csum,
     decide::{choose, hash},
@@ -42,6 +42,10 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, parsed: &P
         Some(ports) if key.dst == parsed.tuple.dst => ports,
         _ => return Packed::pass::<P>(Reason::IcmpQuote),
     };
+    if tunnel::carries::<F>(key) {
+        scratch.parsed = *parsed;
+        return tunnel::run::<F, P, E>(pkt, env, &mut scratch, ports);
+    }
     if let Some(found) = recall::<F, E>(env, &mut scratch) {
         if !applies::<P>(found) {
             return Packed::PASS;

@@ -3,6 +3,7 @@
 
 mod echo;
 mod error;
+mod tunnel;
 
 use crate::{
     env::Env,

@@ -24,13 +24,29 @@ pub(super) fn frame(dice: &mut Dice<'_>, talk: &Talk) -> Vec<u8> {
 
 /// A frame of a conversation inside of another one, as a node sends it to a backend on another one.
 pub(super) fn tunnelled(dice: &mut Dice<'_>, talk: &Talk, backend: IpAddr) -> Vec<u8> {
+    let (other, proto, ether_type) = match talk.src {
+        IpAddr::V4(_) => (IpAddr::from([192, 0, 2, 20]), proto::IPIP, [0x08, 0x00]),
+        IpAddr::V6(_) => (IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20]), proto::IPV6, [0x86, 0xdd]),
+    };
+    // A nodePort of the other node, sometimes.
+    let talk = &if dice.one_in(3) { Talk { dst: other, ..*talk } } else { *talk };
     let transport = transport(dice, talk);
     let inner = packet(dice, talk.src, talk.dst, talk.proto, &transport);
-    let (other, proto) = match talk.src {
-        IpAddr::V4(_) => (IpAddr::from([192, 0, 2, 20]), proto::IPIP),
-        IpAddr::V6(_) => (IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20]), proto::IPV6),
+    let outer = if dice.one_in(2) {
+        packet(dice, other, backend, proto, &inner)
+    } else {
+        let mut geneve = dice.short().to_be_bytes().to_vec();
+        geneve.extend(6081_u16.to_be_bytes());
+        geneve.extend((inner.len() as u16 + 16).to_be_bytes());
+        geneve.extend([0, 0]);
+        // Options, flags or another network, which nobody sends here.
+        let odd = dice.one_in(8);
+        geneve.extend(if odd { [dice.byte(), dice.byte()] } else { [0, 0] });
+        geneve.extend(ether_type);
+        geneve.extend([0, 0, if odd { dice.byte() } else { 0 }, 0]);
+        geneve.extend(inner);
+        packet(dice, other, backend, proto::UDP, &geneve)
     };
-    let outer = packet(dice, other, backend, proto, &inner);
     let mut frame = ethernet(dice, talk.src, &outer);
     disturb(dice, &mut frame);
     frame

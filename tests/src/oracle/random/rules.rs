@@ -67,6 +67,9 @@ impl Sums {
         if header[9] == proto::IPIP {
             return Self::of_v4(body);
         }
+        if header[9] == proto::UDP && is_geneve(body, [0x08, 0x00]) {
+            return Self::of_v4(&body[GENEVE..]);
+        }
         Some(Self { header: sum(header, 0), transport: transport(header[9], &header[12..20], body) })
     }
 
@@ -91,11 +94,23 @@ impl Sums {
             };
             next = header[0];
         }
+        let body = packet.get(at..)?;
         if next == proto::IPV6 {
-            return Self::of_v6(packet.get(at..)?);
+            return Self::of_v6(body);
+        }
+        if next == proto::UDP && is_geneve(body, [0x86, 0xdd]) {
+            return Self::of_v6(&body[GENEVE..]);
         }
         Some(Self { header: RIGHT, transport: transport(next, &packet[8..40], packet.get(at..)?) })
     }
+}
+
+/// Bytes of UDP and Geneve in front of a packet.
+const GENEVE: usize = 16;
+
+/// Whether UDP carries a packet with this ether type in Geneve without options, of network zero (RFC 8926 section 3.4).
+fn is_geneve(body: &[u8], [high, low]: [u8; 2]) -> bool {
+    matches!(body, [_, _, 0x17, 0xc1, _, _, _, _, 0, 0, a, b, ..] if (*a, *b) == (high, low)) && body.len() >= GENEVE
 }
 
 /// What the bytes that a right checksum covers add up to.

@@ -8,7 +8,7 @@ use std::{
 
 use svc_common::{
     env::Table,
-    maps::{Config, Flow, Frontend, Selection, Tuple, backend_flags, flow_flags, frontend_flags},
+    maps::{Config, Flow, Frontend, Selection, Tuple, backend_flags, encapsulation, flow_flags, frontend_flags},
     net::{Be16, proto},
     outcome::Outcome,
     packet::Hook,
@@ -78,6 +78,8 @@ pub(super) enum Action {
     },
     /// How many connections may begin in a second.
     Limit(u32),
+    /// What carries packets to other nodes.
+    Encapsulation(u32),
     Frontend {
         vip: SocketAddr,
         proto: u8,
@@ -117,6 +119,7 @@ impl fmt::Display for Action {
             Self::Epoch => write!(f, "the epoch rises"),
             Self::Clock(seconds) => write!(f, "{seconds} s pass"),
             Self::Ports { min, max } => write!(f, "source ports {min}-{max}"),
+            Self::Encapsulation(kind) => write!(f, "encapsulation {kind}"),
             Self::Limit(limit) => write!(f, "{limit} new connections in a second"),
             Self::Frontend { vip, proto, frontend } => write!(f, "frontend {vip} protocol {proto}: {frontend:?}"),
             Self::Range { service, net, bits, present } => {
@@ -251,13 +254,17 @@ impl Story {
             12 => Action::Fast { uplink: dice.one_in(2), workload: dice.one_in(2) },
             13 => Action::Flags { id: FIRST_BACKEND + id * ROOM + dice.below(5) as u32, flags: 1 << dice.below(8) },
             14..26 => Action::Clock(dice.pick(&[1, 1, 1, 1, 2, 29, 31, 180, 10_801, u32::MAX - 20])),
+            26 if dice.one_in(3) => Action::Encapsulation(dice.pick(&[encapsulation::IPIP, encapsulation::GENEVE])),
             26 => Action::Limit(dice.pick(&[0, 0, 0, 3, 20])),
             27..30 => {
                 let (min, max) = dice.pick(&[(1024, 29_999), (20_000, 20_003), (20_004, 20_004), (0, 0xffff), (9, 8)]);
                 Action::Ports { min, max }
             }
             30..34 => {
-                let vip = SocketAddr::new(VIPS[family][(id % SIX) as usize], PORT);
+                // The row of any node's nodePort, sometimes.
+                let any = [IpAddr::from([0; 4]), IpAddr::from([0; 16])][family];
+                let addr = if dice.one_in(6) { any } else { VIPS[family][(id % SIX) as usize] };
+                let vip = SocketAddr::new(addr, PORT);
                 let affinity = dice.one_in(3);
                 let flags = (dice.below(4) as u32)
                     | if affinity { frontend_flags::AFFINITY } else { 0 }
@@ -318,6 +325,9 @@ impl Story {
             Action::Ports { min, max } => {
                 let config = Config { snat_port_min: *min, snat_port_max: *max, ..oracle.memory.config };
                 oracle.set_config(config);
+            }
+            Action::Encapsulation(encapsulation) => {
+                oracle.set_config(Config { encapsulation: *encapsulation, ..oracle.memory.config });
             }
             Action::Limit(limit) => {
                 let config = Config { max_new_flows: *limit, ..oracle.memory.config };
