@@ -15,7 +15,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::services::Services;
-use super::stage::{From, Stage};
+use super::stage::{From, Stage, mac};
 use crate::bench::packets::OBJECT;
 use crate::netns::Netns;
 
@@ -209,15 +209,6 @@ fn checksum(bytes: &[u8], sum: u32) -> u16 {
 
 fn ifindex(ns: &Netns, device: &str) -> Result<u32> {
     Ok(ns.run(|| nix::net::if_::if_nametoindex(device))??)
-}
-
-fn mac(ns: &Netns, device: &str) -> Result<[u8; 6]> {
-    let mut command = std::process::Command::new("ip");
-    let output = ns.output(command.args(["-j", "link", "show", "dev", device]))?;
-    let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let text = links[0]["address"].as_str().with_context(|| format!("{device} has no address"))?;
-    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
-    bytes.try_into().ok().with_context(|| format!("{device} has the address {text}"))
 }
 
 /// Packets that a device has received.

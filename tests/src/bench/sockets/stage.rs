@@ -10,6 +10,7 @@
 //! service has two endpoints. The uplink polls and aggregates, as the driver of a NIC does.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -153,6 +154,11 @@ fn wire(node: &Netns, device: &str, own: &[Ipv4Addr], peer: &Netns, addresses: &
         peer.ip(&format!("addr add {address}/{length} dev eth0"))?;
     }
     peer.ip("link set eth0 up")?;
+    // Neighbours stay known while the pod's device drops everything, their answers too.
+    let mac = mac(peer, "eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+    for address in addresses {
+        node.ip(&format!("neigh replace {address} lladdr {mac} dev {device} nud permanent"))?;
+    }
     if own.is_empty() {
         for address in addresses {
             node.ip(&format!("route add {address}/32 dev {device}"))?;
@@ -164,4 +170,17 @@ fn wire(node: &Netns, device: &str, own: &[Ipv4Addr], peer: &Netns, addresses: &
         node.ip(&format!("addr add {address}/24 dev {device}"))?;
     }
     Ok(())
+}
+
+/// The Ethernet address of a device.
+///
+/// # Errors
+/// If there is no such device.
+pub fn mac(ns: &Netns, device: &str) -> Result<[u8; 6]> {
+    let mut command = Command::new("ip");
+    let output = ns.output(command.args(["-j", "link", "show", "dev", device]))?;
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let text = links[0]["address"].as_str().with_context(|| format!("{device} has no address"))?;
+    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
+    bytes.try_into().ok().with_context(|| format!("{device} has the address {text}"))
 }
