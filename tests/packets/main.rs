@@ -19,6 +19,7 @@ mod race;
 mod random;
 mod ranges;
 mod reject;
+mod replay;
 mod reuse;
 mod sctp;
 mod selection;

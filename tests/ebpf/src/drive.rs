@@ -7,8 +7,9 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::xdp_action,
+    helpers::bpf_ktime_get_ns,
     macros::{classifier, map, xdp},
-    maps::{Array, ProgramArray},
+    maps::{Array, PerCpuArray, ProgramArray},
     programs::{TcContext, XdpContext},
 };
 
@@ -60,6 +61,9 @@ const V6_WORDS: usize = 15;
 
 #[map]
 static DRIVE: Array<Drive> = Array::with_max_entries(1, 0);
+// Frames that came back: not forwarded, forwarded.
+#[map]
+static SINK: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 static SUBJECT_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
@@ -68,7 +72,7 @@ static SUBJECT_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// XDP.
 #[xdp]
 pub fn drive_xdp(ctx: XdpContext) -> u32 {
-    if next_flow(ctx.data(), ctx.data_end()).is_some() {
+    if next_flow::<true>(ctx.data(), ctx.data_end()).is_some() {
         // SAFETY: nothing here has a destructor.
         unsafe { SUBJECT_XDP.tail_call(&ctx, 0) };
     }
@@ -78,20 +82,54 @@ pub fn drive_xdp(ctx: XdpContext) -> u32 {
 /// tc.
 #[classifier]
 pub fn drive_tc(ctx: TcContext) -> i32 {
-    if next_flow(ctx.data(), ctx.data_end()).is_some() {
+    if next_flow::<true>(ctx.data(), ctx.data_end()).is_some() {
         // SAFETY: as above.
         unsafe { SUBJECT_TC.tail_call(&ctx, 0) };
     }
     -2
 }
 
+/// Makes frames and sends them out of the device that they pretend to come from.
+#[xdp]
+pub fn wire_source(ctx: XdpContext) -> u32 {
+    match next_flow::<false>(ctx.data(), ctx.data_end()) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Counts the frames that come back, by whether their TTL is one less, and ends them.
+#[xdp]
+pub fn wire_sink(ctx: XdpContext) -> u32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    let ttl = match at::<u16>(start, end, 12) {
+        Some(ether_type) if *ether_type == 0x0800_u16.to_be() => at::<u8>(start, end, 22),
+        _ => at::<u8>(start, end, 21),
+    };
+    let forwarded = u32::from(ttl.is_some_and(|ttl| *ttl == 63));
+    if let Some(count) = SINK.get_ptr_mut(forwarded) {
+        // SAFETY: per CPU.
+        unsafe { *count += 1 };
+    }
+    xdp_action::XDP_DROP
+}
+
+/// Ends every frame.
+#[xdp]
+pub fn wire_drop(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
+/// `BARRIERS`: as if the frame were the only one.
 #[inline(always)]
-fn next_flow(start: usize, end: usize) -> Option<()> {
+fn next_flow<const BARRIERS: bool>(start: usize, end: usize) -> Option<()> {
     let drive = DRIVE.get_ptr_mut(0)?;
     // SAFETY: just looked up; the benchmark writes it between test runs only.
     let drive = unsafe { &mut *drive };
-    // The processor would hide the end of the packet before this one behind the work here.
-    step(drive, 0);
+    if BARRIERS {
+        // The processor would hide the end of the packet before this one behind the work here.
+        step(drive, 0);
+    }
     if (end - start) as u32 != drive.len {
         return None;
     }
@@ -118,15 +156,22 @@ fn next_flow(start: usize, end: usize) -> Option<()> {
         copy(words, &drive.words);
     }
     // What was written is in the cache before the program under test reads it, as what a device has written would be.
-    step(drive, 1);
+    if BARRIERS {
+        step(drive, 1);
+    } else {
+        drive.next += 1;
+    }
     Some(())
 }
 
-/// Counts frames; a barrier, whatever `by` is: nothing behind it begins before everything before it has ended.
+/// Counts frames; a barrier, whatever `by` is: nothing behind it begins before everything before it has ended and can be
+/// seen. A locked addition waits for all stores, and the kernel reads its clock by an instruction that nothing overtakes.
 #[inline(always)]
 fn step(drive: &mut Drive, by: u64) {
     // SAFETY: an aligned word of a map.
     unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) &raw mut drive.next, in(reg) by) };
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() };
 }
 
 #[inline(always)]

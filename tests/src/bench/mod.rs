@@ -9,6 +9,7 @@ mod report;
 mod samples;
 pub mod sockets;
 mod table;
+pub mod wire;
 
 use std::path::PathBuf;
 

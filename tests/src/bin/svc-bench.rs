@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
-use svc_tests::bench::{Options, Report, agent, packets, sockets};
+use svc_tests::bench::{Options, Report, agent, packets, sockets, wire};
 
 /// Measures what the datapath and the agent cost.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ struct Args {
 enum Benchmark {
     /// ns per packet of the loaded programs
     Packets(packets::Args),
+    /// Frames from device to device, through the XDP program and back
+    Wire,
     /// What real sockets get, and ns per packet through the whole node, beside plain routing and packet filters
     Sockets(sockets::Args),
     /// What a change costs the agent
@@ -28,12 +30,13 @@ enum Benchmark {
 impl Benchmark {
     /// Every benchmark as it is without arguments.
     fn all() -> Vec<Self> {
-        vec![Self::Packets(packets::Args::default()), Self::Sockets(sockets::Args::default()), Self::Agent]
+        vec![Self::Packets(packets::Args::default()), Self::Wire, Self::Sockets(sockets::Args::default()), Self::Agent]
     }
 
     fn run(&self, options: &Options) -> Result<Report> {
         match self {
             Self::Packets(args) => packets::run(options, args).context("bench packets"),
+            Self::Wire => wire::run(options).context("bench wire"),
             Self::Sockets(args) => sockets::run(options, args).context("bench sockets"),
             Self::Agent => agent::run(options).context("bench agent"),
         }

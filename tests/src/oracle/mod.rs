@@ -224,9 +224,10 @@ impl Oracle {
         Ok(clock.test_run(options)?.return_value)
     }
 
-    /// The index of a device.
+    /// The index of a device, also of one that the datapath does not know.
     pub fn ifindex(&self, device: &str) -> u32 {
-        self.devices[device]
+        let named = || nix::net::if_::if_nametoindex(device).expect("a device of the namespace");
+        self.devices.get(device).copied().unwrap_or_else(named)
     }
 
     /// Runs a frame that comes in through (at egress: leaves by) `device` on both and compares everything.

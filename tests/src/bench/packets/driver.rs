@@ -1,12 +1,15 @@
 //! The benchmarks' own programs, loaded: the driver, and what it drives.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
-    maps::{Array, HashMap, MapData, ProgramArray},
-    programs::{Program, ProgramFd, SchedClassifier, Xdp, xdp::XdpMode},
+    maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray},
+    programs::{Program, ProgramFd, SchedClassifier, TestRunAttrs, Xdp, xdp::XdpMode},
 };
 use nix::time::{ClockId, clock_gettime};
 use svc_common::packet::Hook;
@@ -24,6 +27,15 @@ pub enum Subject {
     Ours(&'static str),
     /// One of the benchmarks'.
     Limit(&'static str),
+}
+
+/// What became of frames that went from device to device.
+#[derive(Clone, Copy, Debug)]
+pub struct Flight {
+    /// How long it took.
+    pub ns: f64,
+    /// How many came back as they were sent but for their Ethernet addresses, and how many forwarded.
+    pub back: [u64; 2],
 }
 
 /// The driver.
@@ -113,8 +125,7 @@ impl Driver {
         flows: u32,
         repeat: u32,
     ) -> Result<u32> {
-        let mut settings: Array<_, Drive> = Array::try_from(self.object.map_mut("DRIVE").context("no map `DRIVE`")?)?;
-        settings.set(0, traffic.drive(flows, self.next), 0)?;
+        self.set(traffic.drive(flows, self.next))?;
         let frame = traffic.frame();
         let context = oracle.context(hook, device, frame.len());
         let options =
@@ -125,6 +136,66 @@ impl Driver {
         };
         self.next += u64::from(repeat);
         Ok(result.with_context(|| format!("{repeat} test runs at {hook:?}"))?.return_value)
+    }
+
+    /// Sends `frames` frames through `source` to the device at its other end, `target`, whose XDP program is the subject.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn fly(
+        &mut self,
+        oracle: &mut Oracle,
+        (source, target): (&str, &str),
+        subject: Subject,
+        traffic: &Traffic,
+        (flows, frames): (u32, u32),
+    ) -> Result<Flight> {
+        let sink: &mut Xdp = self.object.program_mut("wire_sink").context("no sink")?.try_into()?;
+        let sinking =
+            sink.attach(source, XdpMode::Driver).with_context(|| format!("attaching the sink to {source}"))?;
+        let program = match subject {
+            Subject::Ours(name) => oracle.kernel_mut().program_mut(name),
+            Subject::Limit(name) => self.object.program_mut(name),
+        };
+        let program: &mut Xdp = program.with_context(|| format!("no program {subject:?}"))?.try_into()?;
+        let attached = program.attach(target, XdpMode::Driver).with_context(|| format!("attaching to {target}"))?;
+        let before = self.sunk()?;
+        self.set(traffic.drive(flows, self.next))?;
+        self.next += u64::from(frames);
+        let (frame, context) = (traffic.frame(), oracle.context(Hook::Xdp, source, traffic.frame().len()));
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            ctx_in: Some(&context),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(64),
+            ..TestRunOptions::default()
+        };
+        let began = Instant::now();
+        <&Xdp>::try_from(self.program("wire_source")?)?.test_run(options).context("live frames")?;
+        let ns = began.elapsed().as_nanos() as f64;
+        // What is still under way is a few frames.
+        std::thread::sleep(Duration::from_millis(5));
+        let after = self.sunk()?;
+        let program = match subject {
+            Subject::Ours(name) => oracle.kernel_mut().program_mut(name),
+            Subject::Limit(name) => self.object.program_mut(name),
+        };
+        let program: &mut Xdp = program.context("no program")?.try_into()?;
+        program.detach(attached)?;
+        let sink: &mut Xdp = self.object.program_mut("wire_sink").context("no sink")?.try_into()?;
+        sink.detach(sinking)?;
+        Ok(Flight { ns, back: [after[0] - before[0], after[1] - before[1]] })
+    }
+
+    /// Frames that have come back: not forwarded, forwarded.
+    fn sunk(&self) -> Result<[u64; 2]> {
+        let sink: PerCpuArray<_, u64> = PerCpuArray::try_from(self.object.map("SINK").context("no map `SINK`")?)?;
+        Ok([sink.get(&0, 0)?.iter().sum(), sink.get(&1, 0)?.iter().sum()])
+    }
+
+    fn set(&mut self, drive: Drive) -> Result<()> {
+        let mut settings: Array<_, Drive> = Array::try_from(self.object.map_mut("DRIVE").context("no map `DRIVE`")?)?;
+        Ok(settings.set(0, drive, 0)?)
     }
 
     fn program(&self, name: &str) -> Result<&Program> {

@@ -3,10 +3,10 @@
 //! A driver program (tests/ebpf) gives each run the headers of another connection, in random order, and goes on with the
 //! program under test by a tail call. What the driver costs with a program that does nothing is subtracted.
 
-mod driver;
-mod fill;
+pub mod driver;
+pub mod fill;
 mod plan;
-mod traffic;
+pub mod traffic;
 
 use std::path::PathBuf;
 
