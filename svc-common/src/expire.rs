@@ -181,6 +181,8 @@ mod tests {
         use flow_state::{FIN, PEER_FIN, REPLIED};
         assert_eq!(joint_state(FIN, PEER_FIN, false), FIN);
         assert_eq!(joint_state(FIN, FIN, true), FIN | PEER_FIN | REPLIED);
+        assert_eq!(joint_state(0, PEER_FIN, false), FIN);
+        assert_eq!(joint_state(0, FIN, false), PEER_FIN);
     }
 
     #[test]

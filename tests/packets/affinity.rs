@@ -186,3 +186,36 @@ fn b53_switching_is_effective_at_once_and_old_entries_are_not_used_again() {
         }
     });
 }
+
+#[test]
+fn b50_each_service_remembers_its_clients_for_itself() {
+    with_oracle(|oracle| {
+        for (id, (vip, node_port, client, _, all)) in (100..).step_by(100).zip(WORLDS) {
+            serve(oracle, id, proto::TCP, &[vip], &all);
+            serve(oracle, id + 50, proto::TCP, &[node_port], &all);
+            let first = [vip, node_port].map(|to| open(oracle, proto::TCP, client, 40_000, to));
+            for port in 41_000..41_020 {
+                let now = [vip, node_port].map(|to| open(oracle, proto::TCP, client, port, to));
+                assert_eq!(now, first);
+            }
+        }
+    });
+}
+
+#[test]
+fn b52_an_entry_does_not_follow_a_backend_id_to_another_service() {
+    with_oracle(|oracle| {
+        for (id, (vip, _, client, _, all)) in (100..).step_by(100).zip(WORLDS) {
+            serve(oracle, id, proto::TCP, &[vip], &all[..1]);
+            assert_eq!(open(oracle, proto::TCP, client, 40_000, vip), 5);
+            // The id is given to another service, whose backend is in the same kind of set.
+            oracle.set_backend(id, 999, all[0]);
+            oracle.set_membership(id, true, true);
+            oracle.set_backend(id + 1, id, all[1]);
+            oracle.set_membership(id + 1, true, false);
+            oracle.set_selection(id, &[id + 1]);
+            oracle.raise_epoch();
+            assert_eq!(open(oracle, proto::TCP, client, 40_001, vip), 6);
+        }
+    });
+}

@@ -126,6 +126,8 @@ fn b23_a_full_table_keeps_live_connections_and_serves_new_ones_from_the_half_ope
         }
         assert_eq!(sizes(oracle), (FLOWS as usize, 8));
         assert_eq!(oracle.memory.counters[&Reason::PromotionRefused], 8);
+        // Nor does the sweep take them for established ones.
+        assert!(oracle.half_open().iter().all(|flow| flow.state & flow_state::ESTABLISHED == 0));
     });
 }
 
@@ -170,6 +172,74 @@ fn b16_a_syn_over_a_live_connection_is_a_retransmission() {
         let run = oracle.run(Hook::Ingress, UPLINK, &syn.build());
         assert_frames_eq(&run.bytes, &syn.to(world.backend).build());
         assert_eq!(sizes(oracle), (2, 0));
+    });
+}
+
+#[test]
+fn b18_a_syn_over_a_half_closed_connection_is_a_retransmission() {
+    for from_client in [true, false] {
+        in_each_family(move |oracle, world| {
+            establish(oracle, world);
+            if from_client {
+                request(oracle, Frame::tcp(world.client, world.vip).flags("F."));
+            } else {
+                reply(oracle, Frame::tcp(world.backend, world.client).flags("F."));
+            }
+            oracle.set_backend(101, 100, world.other);
+            oracle.set_selection(100, &[101]);
+            oracle.raise_epoch();
+            let syn = Frame::syn(world.client, world.vip);
+            let run = oracle.run(Hook::Ingress, UPLINK, &syn.build());
+            assert_frames_eq(&run.bytes, &syn.to(world.backend).build());
+            assert_eq!(sizes(oracle), (2, 0));
+        });
+    }
+}
+
+#[test]
+fn b21_with_room_for_one_direction_alone_a_connection_stays_half_open() {
+    in_each_family(|oracle, world| {
+        oracle.serve(100, proto::TCP, &[world.vip], &[world.backend]);
+        let client = |port: u32| world.client.replace("40000", &(10_000 + port).to_string());
+        let open = |oracle: &mut Oracle, client: &str| {
+            request(oracle, Frame::syn(client, world.vip));
+            reply(oracle, Frame::tcp(world.backend, client).flags("S."));
+            request(oracle, Frame::tcp(client, world.vip));
+        };
+        for port in 0..FLOWS / 2 {
+            open(oracle, &client(port));
+        }
+        let lost = oracle.established().into_iter().find(|flow| flow.flags & flow_flags::REVERSE != 0).unwrap();
+        oracle.edit_flows(|flow| flow.key != lost.key);
+        assert_eq!(sizes(oracle), (FLOWS as usize - 1, 0));
+        open(oracle, &client(FLOWS));
+        assert_eq!(sizes(oracle), (FLOWS as usize - 1, 2));
+        assert_eq!(oracle.memory.counters[&Reason::PromotionRefused], 1);
+    });
+}
+
+#[test]
+fn every_packet_of_a_connection_is_counted_in_its_direction() {
+    in_each_family(|oracle, world| {
+        oracle.set_clock(5_000);
+        establish(oracle, world);
+        for _ in 0..3 {
+            request(oracle, Frame::tcp(world.client, world.vip));
+        }
+        // At a change of the world, and at its end.
+        oracle.raise_epoch();
+        request(oracle, Frame::tcp(world.client, world.vip));
+        reply(oracle, Frame::tcp(world.backend, world.client).flags("F."));
+        let packets = |reverse: bool| {
+            let flows = oracle.established();
+            let of = flows.iter().find(|flow| (flow.flags & flow_flags::REVERSE != 0) == reverse).unwrap();
+            of.packets
+        };
+        assert_eq!((packets(false), packets(true)), (6, 2));
+        // And when it began.
+        let client = world.client.replace("40000", "40001");
+        request(oracle, Frame::syn(&client, world.vip));
+        assert_eq!(oracle.half_open().iter().map(|flow| flow.seen_s).collect::<Vec<_>>(), [5_000; 2]);
     });
 }
 

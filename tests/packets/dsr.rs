@@ -617,3 +617,67 @@ fn b28_pieces_and_options_of_a_connection_with_direct_server_return_end_here() {
         assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)));
     });
 }
+
+#[test]
+fn b61_a_client_that_has_closed_gets_a_fresh_choice_for_its_next_connection() {
+    for_each_world(|oracle, world| {
+        let other = world.far.replace("::5]", "::6]").replace(".2.5:", ".2.6:");
+        serve(oracle, 100, proto::TCP, world.vip, &[world.far], false);
+        let syn = Frame::syn(world.client, world.vip);
+        oracle.run(Hook::Ingress, UPLINK, &syn.build());
+        oracle.set_backend(101, 100, &other);
+        oracle.set_selection(100, &[101]);
+        oracle.raise_epoch();
+        // Over a connection that may be alive it is a retransmission; the backend's FIN is not seen here, the client's is.
+        for (flags, expected) in [("S", world.far), ("F.", world.far), (".", world.far), ("S", &other)] {
+            let frame = Frame::tcp(world.client, world.vip).flags(flags);
+            let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
+            let sent = frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build();
+            assert_frames_eq(&run.bytes, &inside(&sent, world.node, &ip(expected)));
+        }
+    });
+}
+
+#[test]
+fn b28_a_recorded_connection_is_unpacked_for_its_own_backend_alone() {
+    for_each_world(|oracle, world| {
+        // Without direct server return, so that the record alone decides.
+        oracle.serve(100, proto::TCP, &[world.vip], &[world.pod]);
+        let request = Frame::syn(world.client, world.vip);
+        oracle.run(Hook::Ingress, UPLINK, &request.build());
+        let other = ip(world.pod).replace("244.1.5", "244.1.6").replace("1::5", "1::6");
+        for (outer, foreign) in [(other, true), (ip(world.pod), false)] {
+            let frame = inside(&request.build(), world.other, &outer);
+            let run = oracle.run(Hook::Ingress, UPLINK, &frame);
+            assert_eq!(run.bytes == frame, foreign, "to {outer}: {:?}", run.outcome);
+        }
+        assert_eq!(oracle.memory.counters[&Reason::ForeignTunnel], 1);
+    });
+}
+
+#[test]
+fn b28_what_this_node_puts_into_tunnels_it_does_not_take_out_again() {
+    for_each_world(|oracle, world| {
+        serve(oracle, 100, proto::TCP, world.vip, &[world.far], false);
+        let request = Frame::syn(world.client, world.vip);
+        let sent = oracle.run(Hook::Ingress, UPLINK, &request.build()).bytes;
+        // On its way through this node once more, from another balancing node.
+        for frame in [sent, inside(&request.build(), world.other, &ip(world.far))] {
+            let run = oracle.run(Hook::Ingress, UPLINK, &frame);
+            assert_eq!(run.outcome, Outcome::Pass);
+            assert_frames_eq(&run.bytes, &frame);
+        }
+        // Nor for a backend here that is another service's.
+        oracle.set_backend(300, 999, world.pod);
+        oracle.change_backend_flags(300, |flags| flags | backend_flags::LOCAL);
+        oracle.set_selection(100, &[300]);
+        let frame = inside(
+            &Frame::syn(&world.client.replace("40000", "40001"), world.vip).build(),
+            world.other,
+            &ip(world.pod),
+        );
+        let run = oracle.run(Hook::Ingress, UPLINK, &frame);
+        assert_eq!(run.outcome, Outcome::Pass);
+        assert_frames_eq(&run.bytes, &frame);
+    });
+}

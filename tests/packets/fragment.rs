@@ -348,3 +348,46 @@ fn b44_a_pods_pieces_reach_a_vip() {
         }
     });
 }
+
+#[test]
+fn b44_in_ipv4_each_protocol_has_identifications_of_its_own() {
+    with_oracle(|oracle| {
+        serve(oracle);
+        let (vip, backend, client) = WORLDS[0];
+        let other = client.replace("40000", "50000");
+        let [udp, tcp] = [Frame::udp(client, vip), Frame::tcp(&other, vip)].map(|frame| {
+            let there = frame.payload(&payload(2000));
+            let expected = pieces(&there.clone().to(backend).build(), 1024, 7);
+            (pieces(&there.build(), 1024, 7), expected)
+        });
+        for n in 0..2 {
+            for (frames, expected) in [&udp, &tcp] {
+                become_frames(oracle, Hook::Ingress, Outcome::Deliver, &frames[n..=n], &expected[n..=n]);
+            }
+        }
+        assert_eq!(oracle.memory.v4.datagrams.len(), 2);
+    });
+}
+
+#[test]
+fn b46_remnants_neither_take_the_room_of_later_pieces_nor_come_by_again() {
+    with_oracle(|oracle| {
+        serve(oracle);
+        for ((vip, backend, client), limit) in WORLDS.into_iter().zip([30, 60]) {
+            let cut = |frame: &Frame| pieces(&frame.build(), 1024, 7);
+            let request = Frame::udp(client, vip).payload(&payload(8000));
+            let (frames, expected) = (cut(&request), cut(&request.clone().to(backend)));
+            // The first piece of these never comes.
+            for frame in &frames[1..7] {
+                oracle.run(Hook::Ingress, UPLINK, frame);
+            }
+            oracle.advance(limit + 1);
+            let run = oracle.run(Hook::Ingress, UPLINK, &frames[2]);
+            assert_eq!(run.outcome, Outcome::Drop(Reason::FragmentHeld));
+            become_frames(oracle, Hook::Ingress, Outcome::Deliver, &frames[..1], &expected[..1]);
+            assert_eq!(oracle.memory.again, frames[2..3], "that of this datagram alone");
+            oracle.memory.again.clear();
+            assert!(oracle.memory.v4.held.is_empty() && oracle.memory.v6.held.is_empty());
+        }
+    });
+}

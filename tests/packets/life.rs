@@ -131,6 +131,31 @@ fn b63_a_flow_never_follows_an_address_to_another_service() {
 }
 
 #[test]
+fn b26_a_service_that_takes_the_address_over_gets_the_next_datagram() {
+    with_a_flow(|oracle, world| {
+        // As when a Service is renamed: the old one's backend is still there.
+        oracle.set_backend(200, 200, world.other);
+        oracle.set_selection(200, &[200]);
+        oracle.set_frontend(world.vip, proto::UDP, 200, 200, 200);
+        oracle.raise_epoch();
+        world.expect(oracle, world.other);
+        assert_eq!(flows(oracle), 2);
+    });
+}
+
+#[test]
+fn b26_a_flow_does_not_follow_a_backend_id_that_means_another_address_or_port() {
+    with_a_flow(|oracle, world| {
+        for other in [world.other, world.moved, world.backend] {
+            oracle.set_backend(100, 100, other);
+            oracle.raise_epoch();
+            world.expect(oracle, other);
+            assert_eq!(flows(oracle), 2);
+        }
+    });
+}
+
+#[test]
 fn b27_what_was_refused_leaves_no_entry_and_what_serves_keeps_its_flows() {
     for world in WORLDS {
         with_oracle(move |oracle| {

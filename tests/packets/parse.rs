@@ -6,6 +6,8 @@ use svc_tests::{
     packet::{Frame, assert_frames_eq},
 };
 
+type Open = fn(&str, &str) -> Frame;
+
 const VIP: &str = "10.96.0.10:80";
 const VIP6: &str = "[fd00:96::10]:80";
 const CLIENT: &str = "198.51.100.7:40000";
@@ -175,5 +177,41 @@ fn b49_mapped_addresses_on_the_wire_match_no_service() {
         assert_eq!(run.outcome, Outcome::Deliver);
         assert!(oracle.memory.v4.embryos.is_empty() && oracle.memory.v4.flows.is_empty());
         assert_eq!(oracle.memory.v6.embryos.len(), 2);
+    });
+}
+
+#[test]
+fn b01_padding_is_no_part_of_a_transport_header() {
+    with_oracle(|oracle| {
+        for (id, (vip, backend, client)) in (100..).step_by(100).zip([
+            ("10.96.0.10:80", "10.244.1.5:8080", "198.51.100.7:40000"),
+            ("[fd00:96::10]:80", "[fd00:244:1::5]:8080", "[2001:db8:7::7]:40000"),
+        ]) {
+            let opens: [(u8, usize, Open); 3] = [
+                (proto::TCP, 20, Frame::tcp),
+                (proto::UDP, 8, Frame::udp),
+                (proto::SCTP, 12, |src, dst| Frame::sctp(src, dst, 0)),
+            ];
+            for (offset, (protocol, header, open)) in (0..).step_by(10).zip(opens) {
+                oracle.serve(id + offset, protocol, &[vip], &[backend]);
+                // The frame goes on, but the packet says that it ends within the header.
+                for len in 0..header {
+                    let mut frame = open(client, vip).payload(&[0x5a; 64]).build();
+                    if frame[12] == 0x08 {
+                        frame[16..18].copy_from_slice(&(20 + len as u16).to_be_bytes());
+                    } else if len == 0 {
+                        // No length means an aggregate.
+                        continue;
+                    } else {
+                        frame[18..20].copy_from_slice(&(len as u16).to_be_bytes());
+                    }
+                    for hook in [Hook::Xdp, Hook::Ingress, Hook::Egress] {
+                        let run = oracle.run(hook, UPLINK, &frame);
+                        assert_eq!(run.outcome, Outcome::Pass, "protocol {protocol}, {len} bytes");
+                        assert_frames_eq(&run.bytes, &frame);
+                    }
+                }
+            }
+        }
     });
 }

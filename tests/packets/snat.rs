@@ -158,18 +158,23 @@ fn b37_an_unknown_neighbour_is_left_to_the_stack_and_found_later() {
 #[test]
 fn b08_a_ttl_that_ends_here_goes_to_the_stack() {
     with_oracle(|oracle| {
-        for (id, (vip, backend, client, _)) in (100..).step_by(100).zip(WORLDS) {
+        for (id, (vip, backend, client, node)) in (100..).step_by(100).zip(WORLDS) {
             oracle.serve(id, proto::TCP, &[vip], &[backend]);
             let client = at(client, 20_000);
             oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&client, vip).build());
-            for hook in [Hook::Xdp, Hook::Ingress] {
-                for ttl in [0, 1] {
+            // Half-open, then established.
+            for _ in 0..2 {
+                for (hook, ttl) in [(Hook::Xdp, 0), (Hook::Xdp, 1), (Hook::Ingress, 0), (Hook::Ingress, 1)] {
                     let frame = Frame::tcp(&client, vip).ttl(ttl).build();
                     let run = oracle.run(hook, UPLINK, &frame);
                     assert_eq!(run.outcome, Outcome::Pass);
                     assert_frames_eq(&run.bytes, &frame);
                 }
+                let answer = Frame::tcp(backend, &at(node, 20_000)).flags("S.");
+                oracle.run(Hook::Ingress, UPLINK, &answer.build());
+                oracle.run(Hook::Ingress, UPLINK, &Frame::tcp(&client, vip).build());
             }
+            assert!(!oracle.established().is_empty());
         }
         assert!(oracle.memory.counters[&Reason::TtlExceeded] > 0);
     });
@@ -238,6 +243,7 @@ fn b29_two_clients_with_one_port_get_two_ports_also_when_established() {
         assert_eq!((oracle.memory.v4.flows.len(), oracle.memory.v4.embryos.len()), (2, 0));
         let run = oracle.run(Hook::Ingress, UPLINK, &Frame::syn("198.51.100.8:20000", vip).build());
         assert_eq!(source_port(&run.bytes), 20_001, "the next port of the range");
+        assert_eq!(oracle.memory.v4.embryos.len(), 2, "what was tried in vain leaves nothing");
     });
 }
 
@@ -256,10 +262,49 @@ fn b29_ended_connections_give_their_ports_back_when_none_is_free() {
             let run = oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&at(client, 40_004), vip).build());
             assert!(matches!(run.outcome, Outcome::Send(_)), "{:?}", run.outcome);
             assert_eq!(source_port(&run.bytes), source);
+            let half_open = oracle.half_open().into_iter().filter(|flow| flow.key.0.is_ipv6() == vip.starts_with('['));
+            assert_eq!(half_open.count(), 8, "both directions of the ended connection made way");
             let answer = Frame::tcp(backend, &at(node, source)).flags("S.");
             let run = oracle.run(Hook::Ingress, UPLINK, &answer.build());
             let back = answer.from(vip).to(&at(client, 40_004)).ttl(63).macs(UPLINK_MAC, ROUTER_MAC);
             assert_frames_eq(&run.bytes, &back.build());
+        }
+    });
+}
+
+#[test]
+fn b29_an_ended_connection_keeps_its_port_while_others_are_free() {
+    with_oracle(|oracle| {
+        for (id, (vip, backend, client, node)) in (100..).step_by(100).zip(WORLDS) {
+            oracle.serve(id, proto::TCP, &[vip], &[backend]);
+            oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&at(client, 20_000), vip).build());
+            oracle.run(Hook::Ingress, UPLINK, &Frame::tcp(backend, &at(node, 20_000)).flags("R.").build());
+            let other = if client.contains(':') { "2001:db8:7::8" } else { "198.51.100.8" };
+            let run = oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&at(other, 20_000), vip).build());
+            assert_eq!(source_port(&run.bytes), 20_001);
+        }
+    });
+}
+
+#[test]
+fn b29_thirty_two_ports_are_tried_and_no_more() {
+    with_oracle(|oracle| {
+        for (id, (vip, backend, client, node)) in (100..).step_by(100).zip(WORLDS) {
+            oracle.serve(id, proto::UDP, &[vip], &[backend]);
+            let other = if client.contains(':') { "2001:db8:7::8" } else { "198.51.100.8" };
+            for (taken, expected) in [(31, Some(20_031)), (32, None)] {
+                for port in 20_000..20_000 + taken {
+                    oracle.run(Hook::Ingress, UPLINK, &Frame::udp(&at(client, port), vip).build());
+                }
+                let run = oracle.run(Hook::Ingress, UPLINK, &Frame::udp(&at(other, 20_000), vip).build());
+                match expected {
+                    Some(port) => assert_eq!(source_port(&run.bytes), port, "{node}"),
+                    None => assert_eq!(run.outcome, Outcome::Drop(Reason::NoSourcePort)),
+                }
+                oracle.forget_embryos().unwrap();
+                oracle.memory.v4.embryos.clear();
+                oracle.memory.v6.embryos.clear();
+            }
         }
     });
 }
@@ -355,6 +400,24 @@ fn b30_whoever_is_no_backend_of_a_connection_reaches_its_port_at_the_node() {
             }
             let run = oracle.run(Hook::Ingress, UPLINK, &Frame::tcp(backend, &port).flags("S.").build());
             assert!(matches!(run.outcome, Outcome::Send(_)), "the backend's answer");
+        }
+    });
+}
+
+#[test]
+fn b13_a_forged_packet_of_the_node_does_not_end_a_connection_with_source_nat() {
+    with_oracle(|oracle| {
+        for (id, (vip, backend, client, node)) in (100..).step_by(100).zip(WORLDS) {
+            oracle.serve(id, proto::TCP, &[vip], &[backend]);
+            oracle.run(Hook::Ingress, UPLINK, &Frame::syn(&at(client, 20_000), vip).build());
+            oracle.run(Hook::Ingress, UPLINK, &Frame::tcp(backend, &at(node, 20_000)).flags("R.").build());
+            let before = oracle.half_open();
+            // As if the node dialled the backend itself, from the port that is the client's for it.
+            let forged = Frame::syn(&at(node, 20_000), backend).build();
+            let run = oracle.run(Hook::Ingress, UPLINK, &forged);
+            assert_eq!(run.outcome, Outcome::Pass);
+            assert_frames_eq(&run.bytes, &forged);
+            assert_eq!(oracle.half_open(), before);
         }
     });
 }

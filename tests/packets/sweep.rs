@@ -124,3 +124,22 @@ fn b21_one_frame_sweeps_32_connections_and_no_more() {
         assert_eq!(oracle.sweep_v6(&keys), expected);
     });
 }
+
+#[test]
+fn b25_a_connection_that_is_in_both_tables_goes_by_its_last_packet() {
+    with_oracle(|oracle| {
+        oracle.set_clock(NOW);
+        let established = (ESTABLISHED | REPLIED, ESTABLISHED | REPLIED);
+        for (half_open, ago, gone) in [(10, 9_000, 0), (9_000, 10, 0), (9_000, 9_000, 1)] {
+            let keys = v4(oracle, proto::TCP, 1, established, (ago, ago));
+            for key in &keys {
+                let flow = oracle.memory.v4.flows[key];
+                oracle.set_embryo_v4(key, &Flow { seen_s: NOW - half_open, ..flow });
+            }
+            assert_eq!(oracle.sweep_v4(&keys[..1]), gone, "{half_open} s and {ago} s ago");
+            for table in [svc_common::env::Table::Established, svc_common::env::Table::Embryo] {
+                keys.iter().for_each(|key| oracle.remove_flow_v4(table, key));
+            }
+        }
+    });
+}

@@ -7,6 +7,7 @@ use svc_tests::{
     message::Message,
     oracle::{NODE, Oracle, UPLINK, WORKLOAD, with_oracle},
     packet::{Frame, assert_frames_eq},
+    pieces::pieces,
 };
 
 /// Frontend, its address, backend on another node, its address, client, its address, what the backend sees, its address.
@@ -132,6 +133,12 @@ fn b41_a_pod_whose_answer_is_too_long_is_told() {
             let run = oracle.run(Hook::Ingress, UPLINK, &request.build());
             assert_eq!(run.outcome, Outcome::Deliver, "the stack tells the client");
             assert_frames_eq(&run.bytes, &request.to(pod).build());
+            // Another transport, whose checksum is of another kind.
+            oracle.serve(id + 1, proto::SCTP, &[vip], &[pod]);
+            let request = long(|src, dst| Frame::sctp(src, dst, 0), client, vip);
+            let run = oracle.run(Hook::Ingress, UPLINK, &request.build());
+            assert_eq!(run.outcome, Outcome::Deliver);
+            assert_frames_eq(&run.bytes, &request.to(pod).build());
 
             let answer = long(Frame::tcp, pod, client).build();
             let run = oracle.run(Hook::Ingress, WORKLOAD, &answer);
@@ -232,5 +239,21 @@ fn b41_answers_are_few_in_any_second() {
             }
             oracle.advance(1);
         }
+    });
+}
+
+#[test]
+fn b42_nobody_is_told_of_a_later_piece_that_is_too_long() {
+    with_oracle(|oracle| {
+        stay_on_one_cpu();
+        let [vip, _, backend, _, client, ..] = REMOTE[1];
+        oracle.serve(200, proto::UDP, &[vip], &[backend]);
+        let request = Frame::udp(client, vip).payload(&[7; 4_000]).build();
+        let pieces = pieces(&request, 1_600, 7);
+        let run = oracle.run(Hook::Ingress, UPLINK, &pieces[0]);
+        assert_eq!(run.outcome, Outcome::Send(oracle.ifindex(UPLINK)), "of the first its sender is told");
+        let run = oracle.run(Hook::Ingress, UPLINK, &pieces[1]);
+        assert_eq!(run.outcome, Outcome::Drop(Reason::Unanswered));
+        assert_frames_eq(&run.bytes, &pieces[1]);
     });
 }

@@ -1,7 +1,11 @@
 //! Messages that are cut short, that end here, or that are no business of ours.
 
 use svc_common::{maps::Frontend, maps::frontend_flags, net::proto, outcome::Outcome, packet::Hook, reason::Reason};
-use svc_tests::{message::Message, oracle::UPLINK, oracle::with_oracle, packet::Frame, packet::assert_frames_eq};
+use svc_tests::{
+    message::Message,
+    oracle::{UPLINK, WORKLOAD, with_oracle},
+    packet::{Frame, assert_frames_eq},
+};
 
 use super::{LOCAL, REMOTE, set_address};
 
@@ -105,6 +109,66 @@ fn b01_every_truncation_of_a_message_is_survived() {
                     }
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn b38_an_error_without_a_flow_goes_where_its_receiver_would_have_chosen_and_from_tc_alone() {
+    with_oracle(|oracle| {
+        for (id, path) in (100..).step_by(100).zip(LOCAL) {
+            let other = path.backend.replace(".5:", ".6:").replace("::5]", "::6]");
+            oracle.serve(id, proto::TCP, &[], &[path.backend, &other]);
+            oracle.set_selection(id, &[id]);
+            oracle.set_selection(id + 50, &[id + 1]);
+            oracle.set_frontend(path.vip, proto::TCP, id, id, id + 50);
+            let (kind, code, _) = path.errors[0];
+            let error = |client: &str| {
+                let seen = Frame::tcp(path.vip, client).build();
+                Message::error(path.router, path.vip_addr, (kind, code), &seen, 60).build()
+            };
+            // About answers to clients outside, and to pods.
+            for (device, backend) in [(UPLINK, path.backend), (WORKLOAD, &other)] {
+                let run = oracle.run(Hook::Ingress, device, &error(path.client));
+                assert_eq!(run.outcome, Outcome::Deliver, "{device}");
+                let to = svc_tests::packet::addr(backend).ip();
+                let at = if to.is_ipv4() { 30..34 } else { 38..54 };
+                let found = match to {
+                    std::net::IpAddr::V4(to) => run.bytes[at] == to.octets(),
+                    std::net::IpAddr::V6(to) => run.bytes[at] == to.octets(),
+                };
+                assert!(found, "{device}: {to}");
+            }
+            for hook in [Hook::Xdp, Hook::Egress] {
+                let frame = error(path.client);
+                let run = oracle.run(hook, UPLINK, &frame);
+                assert_eq!(run.outcome, Outcome::Pass);
+                assert_frames_eq(&run.bytes, &frame);
+            }
+            // The backend of before is another service's.
+            oracle.set_backend(id, 999, path.backend);
+            let run = oracle.run(Hook::Ingress, UPLINK, &error(path.client));
+            assert_eq!(run.outcome, Outcome::Drop(Reason::BackendGone));
+        }
+    });
+}
+
+#[test]
+fn b37_an_error_to_whom_no_hardware_address_is_known_is_not_sent_by_xdp() {
+    with_oracle(|oracle| {
+        for (id, path) in (100..).step_by(100).zip(REMOTE) {
+            let far = path.backend.replace("244.2.", "244.3.").replace("244:2:", "244:3:");
+            oracle.serve(id, proto::TCP, &[path.vip], &[&far]);
+            oracle.run(Hook::Ingress, UPLINK, &Frame::syn(path.client, path.vip).build());
+            // A client's router tells the backend, whose node is not known yet.
+            let (kind, code, _) = path.errors[0];
+            let seen = Frame::tcp(path.vip, path.client).build();
+            let error = Message::error(path.router, path.vip_addr, (kind, code), &seen, 60).build();
+            let run = oracle.run(Hook::Xdp, UPLINK, &error);
+            assert_eq!(run.outcome, Outcome::Pass);
+            assert_frames_eq(&run.bytes, &error);
+            let run = oracle.run(Hook::Ingress, UPLINK, &error);
+            assert_eq!(run.outcome, Outcome::Resolve(oracle.ifindex(UPLINK)));
         }
     });
 }

@@ -30,6 +30,12 @@ impl Oracle {
         self.put(spec::FLOWS_V4.name, key, flow);
     }
 
+    /// Writes a half-open flow.
+    pub fn set_embryo_v4(&mut self, key: &Tuple<[u8; 4]>, flow: &Flow<[u8; 4]>) {
+        self.memory.v4.embryos.insert(*key, *flow);
+        self.put(spec::EMBRYOS_V4.name, key, flow);
+    }
+
     /// The same for IPv6.
     pub fn set_flow_v6(&mut self, key: &Tuple<[u8; 16]>, flow: &Flow<[u8; 16]>) {
         self.memory.v6.flows.insert(*key, *flow);
