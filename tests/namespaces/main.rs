@@ -31,4 +31,5 @@ mod restart;
 mod socket;
 mod source_ranges;
 mod trace;
+mod upheaval;
 mod vlan;
