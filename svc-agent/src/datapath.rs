@@ -1,10 +1,17 @@
 //! The kernel programs, as they were embedded by the build.
 
+use svc_common::maps::{SWEEP_KEYS, SWEEP_KEYS_FLAT};
+
+use crate::kernel::Version;
+
 /// Makes the bytes start at a multiple of eight, as an ELF reader wants them.
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/svc-ebpf.o")));
+
+/// The same without functions; empty if only the ordinary one was built.
+static FLAT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/svc-ebpf-flat.o")));
 
 /// Names of the programs in the object.
 pub mod program {
@@ -81,7 +88,7 @@ pub fn embedded() -> bool {
     !OBJECT.0.is_empty()
 }
 
-/// The object file.
+/// The object file for the running kernel.
 ///
 /// # Errors
 /// If the agent was built without it.
@@ -90,12 +97,34 @@ pub fn object() -> anyhow::Result<&'static [u8]> {
         embedded(),
         "this svc-agent was built without the kernel programs; build it with `cargo xtask build`"
     );
-    Ok(&OBJECT.0)
+    Ok(choose(Version::running()))
+}
+
+/// How many keys the program `svc_sweep` of [`object`] takes at once.
+pub fn sweep_keys() -> usize {
+    if is_flat(Version::running()) { SWEEP_KEYS_FLAT } else { SWEEP_KEYS }
+}
+
+/// Whether a kernel gets the programs without functions.
+fn is_flat(version: Version) -> bool {
+    version < Version::FUNCTIONS && !FLAT.0.is_empty()
+}
+
+/// The object file for a kernel.
+fn choose(version: Version) -> &'static [u8] {
+    if is_flat(version) { &FLAT.0 } else { &OBJECT.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_kernel_gets_programs_without_functions_if_there_are_any() {
+        let expected = if FLAT.0.is_empty() { &OBJECT.0 } else { &FLAT.0 };
+        assert_eq!(choose(Version(6, 1)).as_ptr(), expected.as_ptr());
+        assert_eq!(choose(Version(6, 2)).as_ptr(), OBJECT.0.as_ptr());
+    }
 
     #[test]
     fn the_object_is_aligned_or_its_absence_is_explained() {

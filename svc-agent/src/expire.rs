@@ -9,10 +9,11 @@ use std::ops::ControlFlow;
 use aya::Pod;
 use svc_common::expire::since;
 use svc_common::family::{Family as _, V4, V6};
-use svc_common::maps::{Flow, MapType, SWEEP_KEYS, Timeouts, Tuple};
+use svc_common::maps::{Flow, MapType, Timeouts, Tuple};
 use svc_common::net::Be16;
 use svc_common::wire::ETH_LEN;
 
+use crate::datapath;
 use crate::flows::{Family, Tables};
 
 /// What a sweep saw and did.
@@ -92,7 +93,7 @@ where
     Tuple<A>: MapType,
 {
     let mut removed = 0;
-    for flows in old.chunks(SWEEP_KEYS) {
+    for flows in old.chunks(datapath::sweep_keys()) {
         let keys: Vec<_> = flows.iter().map(|(key, _)| *key).collect();
         let bits = program(&frame(&keys, ether_type, timeouts))?;
         removed += u64::from(bits.count_ones());

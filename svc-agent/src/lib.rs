@@ -19,6 +19,7 @@ pub mod events;
 pub mod expire;
 pub mod flows;
 pub mod health;
+pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod probe;

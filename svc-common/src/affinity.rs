@@ -40,7 +40,8 @@ impl Sticky {
 /// The backend for a new connection of `client`: the one it has, or else `fresh`, which it has from now on.
 ///
 /// Not inlined: its key and value have a stack of their own.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn choose<F: Family, E: Env<F>>(env: &mut E, client: &F::Addr, sticky: &Sticky, fresh: u32, now: Clock) -> u32 {
     let key = AffinityKey { client: *client, service: sticky.service, generation: sticky.generation };
     let found = env.lookup_affinity(&key).map_or(Affinity::default(), |affinity| *affinity);

@@ -30,7 +30,8 @@ pub enum Attended {
 ///
 /// Not inlined, like [`crate::decide::decide`]: both have frames of their own on the 512 bytes of stack, and the replay path
 /// stays short.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn attend<F: Family, P: Packet, E: Env<F>>(
     pkt: &mut P,
     env: &mut E,

@@ -157,7 +157,8 @@ fn path<F: Family, E: Env<F>>(
 const NOT_OURS: u32 = u32::MAX;
 
 /// Decides and records. On [`Decision::Recorded`] the forward flow is in `scratch.flow`.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch: &mut Scratch<F::Addr>) -> Decision {
     if matches!(P::HOOK, Hook::Egress) {
         return stray::<F, E>(env, &scratch.parsed.tuple.dst);
@@ -291,7 +292,8 @@ pub fn stray<F: Family, E: Env<F>>(env: &mut E, dst: &F::Addr) -> Decision {
 
 /// A client dials a backend itself: its answers must not be taken for those of an earlier connection to a VIP from the
 /// same port, so if there is one that is finished, it goes (B13).
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) {
     let Scratch { parsed, partner_key, .. } = scratch;
     let answer = parsed.tuple.reverse();

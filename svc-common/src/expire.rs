@@ -7,7 +7,7 @@ use crate::{
     env::{Env, Table},
     family::Family,
     flow,
-    maps::{Clock, Flow, SWEEP_FLOWS, SWEEP_KEYS, SWEEP_TIMEOUTS, Timeouts, Tuple, flow_state},
+    maps::{Clock, Flow, SWEEP_FLOWS, SWEEP_KEYS, SWEEP_KEYS_FLAT, SWEEP_TIMEOUTS, Timeouts, Tuple, flow_state},
     net::proto,
     packet::Packet,
     wire::Header,
@@ -122,6 +122,9 @@ pub fn expire<F: Family, E: Env<F>>(env: &mut E, key: &Tuple<F::Addr>, timeouts:
     true
 }
 
+/// Keys that one run of the program works off.
+const KEYS: usize = if cfg!(feature = "flat") { SWEEP_KEYS_FLAT } else { SWEEP_KEYS };
+
 /// Works off a frame of the agent's, see [`crate::maps::Timeouts`]; the bits of the result say which keys were removed.
 #[inline(always)]
 pub fn sweep<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> u32
@@ -133,7 +136,7 @@ where
     };
     let now = env.now();
     let mut removed = 0;
-    for index in 0..SWEEP_KEYS {
+    for index in 0..KEYS {
         let offset = SWEEP_FLOWS + index * size_of::<Tuple<F::Addr>>();
         let Ok(key) = pkt.header_mut::<Tuple<F::Addr>>(offset).copied() else {
             return removed;

@@ -87,7 +87,8 @@ pub const fn partner_flags(flags: u8) -> u8 {
 /// Makes `partner` and `partner_key` the other direction of the flow with key `key`.
 ///
 /// Not inlined: it is called from several places, each of which would need its part of the stack.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn init_partner<F: Family>(
     partner: &mut Flow<F::Addr>,
     partner_key: &mut Tuple<F::Addr>,

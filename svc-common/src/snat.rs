@@ -21,7 +21,8 @@ pub const MAX_TRIES: u32 = 32;
 ///
 /// # Errors
 /// Those of [`Env::insert_flow`].
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn claim<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> Result<(), InsertError> {
     let Scratch { parsed, flow, partner, partner_key, .. } = scratch;
     flow::init_partner::<F>(partner, partner_key, &parsed.tuple, flow);
@@ -37,7 +38,8 @@ pub fn claim<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) 
 ///
 /// A remnant of the very same connection always gives way. So does, if `finished` says so, a connection that has ended
 /// and waits only for its time-out; its other direction goes with it.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>, finished: bool) -> bool {
     let Scratch { parsed, partner, partner_key, .. } = scratch;
     let key = &parsed.tuple;
@@ -67,7 +69,8 @@ pub fn make_way<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr
 /// from its clients (B30).
 ///
 /// Not inlined, as [`claim`].
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn is_local<F: Family, E: Env<F>>(env: &mut E, scratch: &mut Scratch<F::Addr>) -> bool {
     let Scratch { parsed, flow, partner_key, .. } = scratch;
     *partner_key = flow::partner_key(flow, parsed.tuple.proto);

@@ -71,7 +71,8 @@ pub fn dropped<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
 }
 
 /// Not inlined: every hook has its drops, and they are rare.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn tell_drop<P: Packet>(pkt: &mut P, family: u8, reason: Reason) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         Kernel::count(Note::EVENT_LOST.reason());

@@ -336,7 +336,8 @@ macro_rules! family {
             #[inline(always)]
             fn tell_flow(&mut self, kind: u8, key: &Tuple<$addr>, flow: &Flow<$addr>) {
                 /// Not inlined: rare, and called from several places.
-                #[inline(never)]
+                #[cfg_attr(feature = "flat", inline(always))]
+                #[cfg_attr(not(feature = "flat"), inline(never))]
                 fn tell(kind: u8, wanted: u32, key: &Tuple<$addr>, flow: &Flow<$addr>) {
                     let family = if $af == 2 { 4 } else { 6 };
                     events::flow(kind, family, wanted, flow.service, flow.backend, |event| {

@@ -35,6 +35,19 @@ fn header_at<'a, T: Header>(start: usize, end: usize, offset: usize) -> Result<&
     Ok(unsafe { &mut *(header as *mut T) })
 }
 
+/// The length of a frame that is held, at least 1 as the helpers want it. The verifier of 5.10 follows neither a comparison with
+/// zero nor one of a copy, so the number is made of what is compared.
+#[inline(always)]
+fn held_len(len: u32) -> Result<u32, Reason> {
+    let mut above_one = u64::from(len).wrapping_sub(1);
+    // SAFETY: moves a register to itself; the compiler forgets where the number is from.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) above_one, options(nomem, nostack)) };
+    if above_one >= HELD_BYTES as u64 {
+        return Err(Reason::Malformed);
+    }
+    Ok(above_one as u32 + 1)
+}
+
 /// A frame at XDP. Its bounds are read once, and again when something has moved them.
 pub struct Xdp {
     /// The program's context.
@@ -317,10 +330,7 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
 
     #[inline(always)]
     fn save(&mut self, to: &mut Held) -> Result<(), Reason> {
-        let len = self.0.len();
-        if len == 0 || len > HELD_BYTES as u32 {
-            return Err(Reason::Malformed);
-        }
+        let len = held_len(self.0.len())?;
         to.len = len;
         // SAFETY: the context is valid; `to` has room for `len` bytes.
         let result = unsafe { bpf_skb_load_bytes(self.0.as_ptr(), 0, to.bytes.as_mut_ptr().cast(), len) };
@@ -329,10 +339,7 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
 
     #[inline(always)]
     fn restore(&mut self, from: &Held) -> Result<(), Reason> {
-        let len = from.len;
-        if len == 0 || len > HELD_BYTES as u32 {
-            return Err(Reason::Malformed);
-        }
+        let len = held_len(from.len)?;
         self.set_len(len as usize)?;
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM);
         // SAFETY: the context is valid; `from` has `len` bytes.

@@ -13,6 +13,7 @@ mod foreign;
 mod forward;
 mod fragment;
 mod icmp;
+mod kernel;
 mod life;
 mod parse;
 mod race;

@@ -25,6 +25,7 @@ pub mod client;
 pub mod demo;
 pub mod dns;
 pub mod kube;
+pub mod kernel;
 pub mod load;
 pub mod manifest;
 pub mod message;

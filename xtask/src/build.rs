@@ -44,11 +44,14 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object with the kernel programs; returns its path.
+/// Builds the object with the kernel programs, and beside it the one for older kernels, where a build of the agent looks for it;
+/// returns the path of the first.
 ///
 /// # Errors
 /// If it does not compile, or comes out without type information.
 pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
+    let flat = programs(toolchain, PROGRAMS, &target_dir(), &["--features", "flat"])?;
+    keep(&flat, &flat.with_file_name("svc-ebpf-flat"))?;
     programs(toolchain, PROGRAMS, &target_dir(), &[])
 }
 
@@ -58,6 +61,15 @@ pub fn kernel_programs(toolchain: &Toolchain) -> Result<PathBuf> {
 /// As [`kernel_programs`].
 pub fn benchmark_programs(toolchain: &Toolchain) -> Result<PathBuf> {
     programs(toolchain, BENCHMARK_PROGRAMS, &target_dir(), &[])
+}
+
+/// Copies an object before the next one takes its place, unless the copy is the same: whoever embeds it is built again when it changes.
+fn keep(object: &Path, place: &Path) -> Result<()> {
+    let bytes = std::fs::read(object)?;
+    if !std::fs::read(place).is_ok_and(|old| old == bytes) {
+        std::fs::write(place, bytes).with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    Ok(())
 }
 
 /// The same with the feature `debug-log`, beside the ordinary ones.

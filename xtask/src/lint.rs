@@ -18,7 +18,12 @@ pub fn run() -> Result<()> {
     let mut doc = toolchain.cargo("doc");
     doc.args(["--quiet", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings").env("SVC_EBPF_OBJECT", &object);
     let mut failed = 0;
-    let programs = [(build::PROGRAMS, ""), (build::PROGRAMS, "debug-log"), (build::BENCHMARK_PROGRAMS, "")];
+    let programs = [
+        (build::PROGRAMS, ""),
+        (build::PROGRAMS, "debug-log"),
+        (build::PROGRAMS, "flat"),
+        (build::BENCHMARK_PROGRAMS, ""),
+    ];
     let programs = programs.map(|(package, features)| build::lint_of_kernel_programs(&toolchain, package, features));
     for mut check in [format].into_iter().chain(programs).chain([clippy, doc]) {
         println!("lint: {}", run::shown(&check));

@@ -23,6 +23,7 @@ use crate::control::api::{
     BackendState, Device, DeviceClass, FrontendKind, NextHop, Protocol, ServiceRef, Trace, TraceRequest, TracedBackend,
     TracedFrontend, TracedHook, Translation, XdpMode,
 };
+use crate::kernel::Version;
 use crate::sys::ethtool;
 
 /// The maps of one family, and its addresses.
@@ -106,6 +107,8 @@ where
     let hooks: &[Hook] = match (answers, device.xdp.mode) {
         (true, _) => &[Hook::Egress],
         (false, XdpMode::Off) => &[Hook::Ingress],
+        // Ingress does the same with whatever XDP leaves to it.
+        (false, _) if Version::running() < Version::XDP_QUESTIONS => &[Hook::Ingress],
         (false, XdpMode::Native | XdpMode::Generic) => &[Hook::Xdp, Hook::Ingress],
     };
     let veth = ethtool::driver(&device.name).is_ok_and(|driver| driver == "veth");

@@ -24,6 +24,7 @@ use crate::control::api::{
 use crate::control::{Catalog, View};
 use crate::events::Hub;
 use crate::flows::Tables;
+use crate::kernel::{self, Version};
 use crate::model::Severity;
 use crate::reconcile::{PortIds, Programmed};
 use crate::resolve::{AddressFamily, Desired, PortKey, ResolvedPort, ServiceName};
@@ -78,7 +79,8 @@ impl View for AgentView {
             node_name: self.node_name.clone(),
             zone: self.published.zone.get(),
             pin_dir: self.pin_dir.display().to_string(),
-            kernel_release: kernel_release(),
+            kernel_release: kernel::release(),
+            kernel_notes: kernel::notes(Version::running()),
             sync: self.sync(),
             sources: self.api.iter().flat_map(WatchedApi::freshness).map(source).collect(),
             epoch: self.epoch.current(),
@@ -303,9 +305,4 @@ fn source(kind: Freshness) -> SourceStatus {
         last_event_seconds_ago: kind.last_event.map(|ago| ago.as_secs()),
         last_error: kind.error,
     }
-}
-
-/// As `uname -r` says.
-fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
 }

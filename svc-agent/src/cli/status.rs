@@ -81,6 +81,7 @@ fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliE
     section("Refused Services", refused.collect(), out)?;
     section("Problems", status.sync.problems.clone(), out)?;
     section("Notices", status.sync.notices.clone(), out)?;
+    section("On this kernel", status.kernel_notes.clone(), out)?;
     Ok(())
 }
 

@@ -252,6 +252,7 @@ pub fn status() -> Status {
         zone: None,
         pin_dir: "/sys/fs/bpf/svc-agent/v1".into(),
         kernel_release: "6.18.0".into(),
+        kernel_notes: Vec::new(),
         sync: Sync {
             last_success_seconds_ago: Some(3),
             pending: 0,

@@ -26,7 +26,7 @@ pub use service::{
 };
 pub use socket::{Peer, Socket, SocketConfig, SocketKey, SocketNat, peer_side, socket_scope};
 pub use spec::{MapSpec, Writer};
-pub use sweep::{SWEEP_FLOWS, SWEEP_KEYS, SWEEP_TIMEOUTS, Timeouts};
+pub use sweep::{SWEEP_FLOWS, SWEEP_KEYS, SWEEP_KEYS_FLAT, SWEEP_TIMEOUTS, Timeouts};
 
 /// Plain data that may be copied to and from a map as bytes.
 ///

@@ -45,6 +45,8 @@ impl Default for Timeouts {
 
 /// Keys in one frame: the program's result has one bit for each.
 pub const SWEEP_KEYS: usize = 32;
+/// The same for the programs without functions, which the verifier follows through every key.
+pub const SWEEP_KEYS_FLAT: usize = 1;
 /// Where the [`Timeouts`] lie in the frame, behind an Ethernet header whose ether type names the family.
 pub const SWEEP_TIMEOUTS: usize = ETH_LEN;
 /// Where the keys begin. One whose protocol is zero ends them.

@@ -17,8 +17,9 @@ use crate::{
     reason::Reason,
 };
 
-/// How often another backend is looked for, if one stands for another VIP of this socket, or is just going.
-const ATTEMPTS: u32 = 16;
+/// How often another backend is looked for, if one stands for another VIP of this socket, or is just going. The verifier of 5.10
+/// follows each attempt anew.
+const ATTEMPTS: u32 = if cfg!(feature = "flat") { 3 } else { 16 };
 
 /// What becomes of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +138,8 @@ fn frontend<F: Mapped, E: Env<F> + Sockets>(env: &mut E, peer: &Peer, call: &Cal
 }
 
 /// Not inlined: the programs for IPv6 have both families, and each its frame.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn translate<F: Mapped, E: Env<F> + Sockets>(env: &mut E, peer: &mut Peer, call: &Call) -> Dialled {
     let served = match frontend::<F, E>(env, peer, call) {
         Ok(served) => served,

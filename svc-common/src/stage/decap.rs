@@ -69,7 +69,8 @@ const FOREIGN: u32 = 0;
 /// has its backend, or the id of the backend that a new one goes to.
 ///
 /// Not inlined: it needs a part of the stack of its own.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn owner<F: Family, E: Env<F>>(env: &mut E, tuple: &Tuple<F::Addr>, outer: &Tuple<F::Addr>) -> u32 {
     let backend = &outer.dst;
     for table in [Table::Established, Table::Embryo] {

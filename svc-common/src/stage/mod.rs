@@ -66,7 +66,8 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut
 /// Leaves a packet to the stack, unless that would route it in circles (B66).
 ///
 /// Not inlined: it needs a part of the stack of its own.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn leave<F: Family, E: Env<F>>(env: &mut E, dst: &F::Addr, packed: Packed) -> Packed {
     match decide::stray::<F, E>(env, dst) {
         Decision::Drop(reason) => Packed::drop(reason),

@@ -1,11 +1,14 @@
 //! The agent's sweep, on both.
 
 use aya::{TestRun, TestRunOptions, programs::SchedClassifier};
-use svc_agent::{datapath::program, expire::frame};
+use svc_agent::{
+    datapath::{self, program},
+    expire::frame,
+};
 use svc_common::{
     expire,
     family::{Family, V4, V6},
-    maps::{MapType, SWEEP_KEYS, Timeouts, Tuple},
+    maps::{MapType, Timeouts, Tuple},
     packet::Frame,
 };
 
@@ -73,6 +76,6 @@ where
     keys.sort_by(|a, b| a.bytes().cmp(b.bytes()));
     let first = first.checked_rem(keys.len()).unwrap_or(0);
     keys.rotate_left(first);
-    keys.truncate(SWEEP_KEYS);
+    keys.truncate(datapath::sweep_keys());
     keys
 }

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, process::Command};
 
+use svc_agent::kernel::Version;
 use svc_common::{
     env::{NextHop, Route},
     host::Prefix,
@@ -52,13 +53,6 @@ pub(super) fn lay_out() {
     }
 }
 
-/// Whether `bpf_fib_lookup` knows `BPF_FIB_LOOKUP_SRC` (since 6.7).
-fn kernel_tells_sources() -> bool {
-    let release = nix::sys::utsname::uname().expect("uname").release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(7))
-}
-
 fn ip(arguments: &str) {
     let family = if arguments.contains("fd00") || arguments.contains("2001") { "-6" } else { "-4" };
     let arguments: Vec<_> = arguments.split_whitespace().collect();
@@ -96,7 +90,7 @@ impl Oracle {
         let pod = self.hop(WORKLOAD, WORKLOAD_MAC, POD_MAC);
         self.memory.v4.default_route = router;
         self.memory.v6.default_route = router;
-        if kernel_tells_sources() {
+        if Version::running() >= Version::ROUTE_SOURCE {
             (self.memory.v4.source, self.memory.v6.source) = (v4.octets(), v6.octets());
         }
         for node in [NODE.0, NODE.1, "::1"] {

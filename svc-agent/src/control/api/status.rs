@@ -23,6 +23,9 @@ pub struct Status {
     pub pin_dir: String,
     /// The running kernel, as `uname -r` says.
     pub kernel_release: String,
+    /// What is done in another way because the kernel is older than that way, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_notes: Vec<String>,
     /// Whether what was asked for is in the maps.
     pub sync: Sync,
     /// What comes over a connection, by kind, and how fresh it is; empty where objects come from files.

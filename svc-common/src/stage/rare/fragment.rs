@@ -61,7 +61,8 @@ pub trait Fragments<F: Family> {
 /// reading its headers ended. What becomes of it, `Packed::UNDECIDED` if it goes on.
 ///
 /// Not inlined, for a frame of its own on the stack.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn prepare<F: Family, P: Packet, E: Env<F>>(
     pkt: &mut P,
     env: &mut E,
@@ -257,7 +258,8 @@ fn hold<F: Family, P: Packet, E: Env<F>>(
 /// Sends the held pieces of a datagram again; whether the packet at hand is as before.
 ///
 /// Not inlined, for a frame of its own on the stack.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 fn release<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, key: &DatagramKey<F::Addr>, now: Clock) -> bool {
     // A copy can only be made of the packet at hand, so it becomes each of them in turn.
     let Some(mut own) = env.held_scratch() else {

@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use svc_agent::kernel::Version;
 use svc_common::{
     env::Table,
     maps::{Config, Flow, Frontend, Selection, Tuple, backend_flags, encapsulation, flow_flags, frontend_flags},
@@ -296,6 +297,8 @@ impl Story {
     /// Does it on both.
     pub(super) fn perform(&mut self, oracle: &mut Oracle, action: &Action) -> Result<Option<Run>, String> {
         match action {
+            // Not at XDP on an old kernel, which cannot be told the device.
+            Action::Frame { hook: Hook::Xdp, .. } if Version::running() < Version::XDP_QUESTIONS => {}
             Action::Frame { hook, ifindex, bytes, segment_payload } => {
                 oracle.segment_payload = *segment_payload;
                 let run = self.frame(oracle, *hook, *ifindex, bytes);
