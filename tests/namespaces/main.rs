@@ -28,6 +28,7 @@ mod local;
 mod node_port;
 mod reject;
 mod restart;
+mod sctp;
 mod socket;
 mod source_ranges;
 mod trace;

@@ -17,6 +17,10 @@ use crate::netns::Netns;
 use crate::scratch;
 use crate::topology::Host;
 
+/// How long an agent may take to be ready: on an emulated processor the kernel verifies programs for minutes. One that ends is
+/// not waited for.
+const READY: Duration = Duration::from_secs(300);
+
 /// How long an agent may take for anything it is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -129,7 +133,7 @@ impl Agent {
     /// # Errors
     /// If that takes too long, or it ends.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        self.wait_until_ready_for(PATIENCE)
+        self.wait_until_ready_for(READY)
     }
 
     /// The same, for who gives it so much to read that it may take longer.
