@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::summary::Summary;
 use crate::toolchain::Toolchain;
-use crate::{build, run, setup};
+use crate::{build, run, setup, vm};
 
 /// A test binary that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(1_800);
@@ -54,6 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
         } else {
             session.leave_out(binary);
         }
+    }
+    if args.filter.is_none() && !args.long {
+        session.machines(&binaries)?;
     }
     for note in &session.notes {
         println!("{note}");
@@ -186,14 +189,9 @@ impl Session<'_> {
         println!("\n== {}", binary.name);
         let (lines, problem) = watched(&mut command)?;
         self.count(&binary.name, &lines, problem);
-        // Tests that found at run time that they cannot prove anything here have written their names and reasons.
         let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
         let _ = std::fs::remove_file(&skips);
-        for line in skipped.lines() {
-            self.sum.passed = self.sum.passed.saturating_sub(1);
-            self.sum.skipped += 1;
-            self.notes.push(format!("SKIPPED {}: {line}", binary.name));
-        }
+        self.skips(&binary.name, skipped.lines());
         Ok(())
     }
 
@@ -207,6 +205,36 @@ impl Session<'_> {
         let (lines, problem) = watched(cargo.env("SVC_EBPF_OBJECT", self.object))?;
         self.count("documentation", &lines, problem);
         Ok(())
+    }
+
+    /// The packet tests on other kernels, in virtual machines. One that cannot be had is named; it is no failure, as a machine
+    /// without a way to Debian's archive has none.
+    fn machines(&mut self, binaries: &[Binary]) -> Result<()> {
+        println!("\n== packet tests on kernels {}", vm::tests::KERNELS.join(" and "));
+        let Some(packets) = binaries.iter().find(|binary| binary.name.contains("::packets ")) else { return Ok(()) };
+        for outcome in vm::tests::run(packets.file.clone()) {
+            let name = format!("kernel {}, svc-tests::packets", outcome.series);
+            match outcome.result {
+                Ok((lines, problem)) => {
+                    self.count(&name, &lines, problem);
+                    self.skips(&name, lines.iter().filter_map(|line| line.strip_prefix(vm::tests::SKIP)));
+                }
+                Err(error) => {
+                    self.sum.skipped += 1;
+                    self.notes.push(format!("SKIPPED {name}: {error:#}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tests that found at run time that they cannot prove anything here have told their names and reasons.
+    fn skips<'t>(&mut self, name: &str, lines: impl Iterator<Item = &'t str>) {
+        for line in lines {
+            self.sum.passed = self.sum.passed.saturating_sub(1);
+            self.sum.skipped += 1;
+            self.notes.push(format!("SKIPPED {name}: {line}"));
+        }
     }
 
     fn count(&mut self, name: &str, lines: &[String], problem: Option<String>) {

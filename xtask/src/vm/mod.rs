@@ -2,27 +2,33 @@
 
 mod guest;
 mod kernel;
+mod machine;
 mod modules;
 mod qemu;
+mod table;
+pub mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::toolchain::Toolchain;
 use crate::{build, run, setup, test};
-use guest::Guest;
-use kernel::Kernel;
+use machine::Parts;
 
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub struct Args {
     /// A series of Debian's kernels such as 5.10, 6.1, 6.12 or 7.2, or the path of a kernel image
-    #[arg(long)]
-    kernel: String,
+    #[arg(long, required_unless_present = "table")]
+    kernel: Option<String>,
     /// With the path of a kernel image: the directory of its modules (.../lib/modules/RELEASE)
     #[arg(long)]
     modules: Option<PathBuf>,
+    /// Asks every supported kernel what it can do, and writes the table into docs/operations.md
+    #[arg(long, conflicts_with_all = ["kernel", "command"])]
+    table: bool,
     /// Seconds after which the machine is stopped
     #[arg(long, default_value_t = 900)]
     limit: u64,
@@ -35,6 +41,13 @@ pub struct Args {
     command: Vec<String>,
 }
 
+/// Packets that are compared in a guest: an emulated processor takes milliseconds for each.
+const PACKETS: u32 = 20_000;
+/// What runs without a command. Each test has its programs verified anew, which takes an emulated processor a minute: so every
+/// program and hook once, the random histories, which reach every stage, and real sockets from inside and outside, XDP first.
+const TESTS: &str = "packets kernel:: random_histories && \
+     SVC_TEST_SETTING=Xdp namespaces --test-threads 1 b28_remote_backends";
+
 /// Boots, runs, and ends with the command's status.
 ///
 /// # Errors
@@ -42,33 +55,35 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let toolchain = setup::for_build()?;
     qemu::ensure()?;
-    let object = build::kernel_programs(&toolchain)?;
-    let binaries = build::host_binaries(&toolchain, &object, false)?;
-    let work = build::target_dir().join("vm");
-    let kernel = Kernel::find(&args.kernel, args.modules.as_deref(), &work)?;
+    let limit = Duration::from_secs(args.limit);
+    if args.table {
+        let kernels = table::kernels()?;
+        let object = build::kernel_programs(&toolchain)?;
+        let binaries = build::host_binaries(&toolchain, &object, false)?;
+        return table::write(&kernels, &Parts { binaries, tests: Vec::new() }, limit);
+    }
+    // First, as it may be missing; the build takes longer.
+    let wanted = args.kernel.as_deref().context("--kernel is missing")?;
+    let kernel = kernel::Kernel::find(wanted, args.modules.as_deref(), &machine::work())?;
     println!("vm: kernel {}", kernel.release);
-    let mut guest = Guest::new()?;
-    for module in modules::WANTED {
-        guest.module(&kernel, module)?;
-    }
-    for program in ["svc-agent", "svcctl", "svc-testpod", "svc-bench"] {
-        guest.binary(program, &binaries.join(program))?;
-    }
-    let tests = test::privileged_binaries(&toolchain, &object)?;
-    for (name, file) in &tests {
-        guest.binary(name, file)?;
-    }
+    let parts = build(&toolchain)?;
     let script = match args.command.as_slice() {
-        [] => "packets && namespaces".to_owned(),
+        [] => format!("export SVC_ORACLE_PACKETS={PACKETS}; {TESTS}"),
         [script] => script.clone(),
         words => words.iter().map(|word| run::quoted(word)).collect::<Vec<_>>().join(" "),
     };
-    let initramfs = work.join(format!("initramfs-{}.cpio", std::process::id()));
-    guest.write(&script, &initramfs)?;
-    let result = qemu::boot(&kernel.image, &initramfs, args.memory, Duration::from_secs(args.limit));
-    let _ = std::fs::remove_file(&initramfs);
-    match result.with_context(|| format!("the machine with kernel {}", kernel.release))? {
+    let status =
+        machine::run(&kernel, &parts, &script, qemu::Size { cpus: 2, memory: args.memory }, limit, &mut |line| {
+            println!("{line}")
+        })?;
+    match status {
         0 => Ok(()),
         status => bail!("`{script}` failed with exit status {status} on kernel {}", kernel.release),
     }
+}
+
+fn build(toolchain: &Toolchain) -> Result<Parts> {
+    let object = build::kernel_programs(toolchain)?;
+    let binaries = build::host_binaries(toolchain, &object, false)?;
+    Ok(Parts { binaries, tests: test::privileged_binaries(toolchain, &object)? })
 }

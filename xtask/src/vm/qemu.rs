@@ -1,6 +1,6 @@
 //! QEMU: boots a kernel, streams its console, and returns the status that the guest reports.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -43,19 +43,41 @@ pub fn ensure() -> Result<()> {
     result
 }
 
-/// Boots a machine and waits for its end; returns the status of the guest's command.
+/// How large a machine is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Processors.
+    pub cpus: u32,
+    /// MiB of memory.
+    pub memory: u32,
+}
+
+/// What to boot.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine<'a> {
+    /// The bzImage.
+    pub kernel: &'a Path,
+    /// What it finds as its first file system.
+    pub initramfs: &'a Path,
+    /// How large it is.
+    pub size: Size,
+    /// When it is stopped.
+    pub limit: Duration,
+}
+
+/// Boots a machine and waits for its end; tells each line of its console, and returns the status of the guest's command.
 ///
 /// # Errors
-/// If QEMU cannot be run, the guest ends without a status (a panic), or `limit` passes.
-pub fn boot(kernel: &Path, initramfs: &Path, memory_mib: u32, limit: Duration) -> Result<u8> {
+/// If QEMU cannot be run, the guest ends without a status (a panic), or the limit passes.
+pub fn boot(machine: &Machine<'_>, told: &mut dyn FnMut(&str)) -> Result<u8> {
     if Path::new("/dev/kvm").exists() {
-        match attempt(kernel, initramfs, memory_mib, limit, true) {
-            Err(Failure::Boot) => println!("vm: /dev/kvm does not boot this kernel; by software emulation then"),
+        match attempt(machine, true, told) {
+            Err(Failure::Boot) => told("vm: /dev/kvm does not boot this kernel; by software emulation then"),
             Err(Failure::Other(error)) => return Err(error),
             Ok(status) => return Ok(status),
         }
     }
-    match attempt(kernel, initramfs, memory_mib, limit, false) {
+    match attempt(machine, false, told) {
         Ok(status) => Ok(status),
         Err(Failure::Boot) => bail!("the kernel does not boot; see its console above"),
         Err(Failure::Other(error)) => Err(error),
@@ -74,13 +96,16 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-fn attempt(kernel: &Path, initramfs: &Path, memory_mib: u32, limit: Duration, kvm: bool) -> Result<u8, Failure> {
+fn attempt(machine: &Machine<'_>, kvm: bool, told: &mut dyn FnMut(&str)) -> Result<u8, Failure> {
+    let Machine { kernel, initramfs, size, limit } = *machine;
     let mut command = Command::new(run::which(QEMU).unwrap_or_else(|| PathBuf::from(QEMU)));
-    command.args(["-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio", "-smp", "2"]);
+    command.args(["-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"]);
+    command.arg("-smp").arg(size.cpus.to_string());
     command.args(if kvm { ["-accel", "kvm", "-cpu", "host"] } else { ["-accel", "tcg,thread=multi", "-cpu", "max"] });
-    command.arg("-m").arg(memory_mib.to_string()).arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-    command.args(["-append", "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off net.ifnames=0"]);
-    let mut machine = Machine(
+    command.arg("-m").arg(size.memory.to_string()).arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+    // A virtual processor may stand still for long on a busy machine: no watchdog.
+    command.args(["-append", "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off nowatchdog net.ifnames=0"]);
+    let mut machine = Running(
         command
             .stdin(Stdio::null())
             .stderr(if kvm { Stdio::null() } else { Stdio::inherit() })
@@ -107,8 +132,7 @@ fn attempt(kernel: &Path, initramfs: &Path, memory_mib: u32, limit: Duration, kv
                 if let Some(status) = line.split_once(EXIT).map(|(_, status)| status) {
                     return Ok(status.trim().parse().context("the guest's status is not a number")?);
                 }
-                println!("{line}");
-                std::io::stdout().flush()?;
+                told(&line);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 return Err(if !started {
@@ -129,9 +153,9 @@ fn attempt(kernel: &Path, initramfs: &Path, memory_mib: u32, limit: Duration, kv
 }
 
 /// A running QEMU, ended with its owner.
-struct Machine(Child);
+struct Running(Child);
 
-impl Drop for Machine {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
