@@ -20,6 +20,7 @@ pub mod expire;
 pub mod flows;
 pub mod health;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod probe;

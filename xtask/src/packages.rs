@@ -26,6 +26,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("bpftool", "bpftool"),
     ("bird", "bird2"),
+    ("arping", "arping"),
+    ("ndisc6", "ndisc6"),
+    ("vtysh", "frr"),
+    ("promtool", "prometheus"),
+    ("strace", "strace"),
 ];
 
 /// Installs what is missing, after one update of apt's index if it is needed.

@@ -8,7 +8,8 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::published::Published;
-use crate::health::{Condition, HealthPorts, Looks, Own};
+use crate::announce::segment::peers;
+use crate::health::{Condition, HealthPorts, Looks, Own, Reply};
 use crate::sources::kubernetes::WatchedApi;
 
 /// How long an address that is taken is waited for before it is tried again.
@@ -40,6 +41,14 @@ impl Looks for Agents {
             ready: done.is_some() && self.published.snapshot.borrow().complete,
             done,
         }
+    }
+
+    fn page(&self, path: &str) -> Option<Reply> {
+        let offer = self.published.offer.look(|offer| match offer {
+            Some(offer) if path == peers::PATH => serde_json::to_string(offer).ok(),
+            _ => None,
+        });
+        offer.map(Reply::json)
     }
 }
 

@@ -8,8 +8,11 @@ mod announcer;
 mod follow;
 mod health;
 mod host;
+mod metrics;
 mod names;
+mod privileges;
 mod published;
+mod segment;
 mod sockets;
 mod source;
 mod sync;
@@ -33,8 +36,10 @@ use tracing::{debug, info, warn};
 use self::announcer::Announcer;
 use self::follow::Follower;
 use self::health::{Agents, HealthTask};
+use self::metrics::MetricsTask;
 use self::names::AgentNames;
 use self::published::Published;
+use self::segment::SegmentTask;
 use self::sockets::SocketKeeper;
 use self::source::Source;
 use self::sync::Syncer;
@@ -78,6 +83,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let object = datapath::object()?;
     // First of all: says in a word what is wrong with most first attempts.
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "svc-agent run needs root, to load programs and pin maps");
+    privileges::check()?;
     bpf::lift_memory_lock();
     let shutdown = shutdown()?;
     let pins = Arc::new(PinDir::open(&config.pin_dir)?);
@@ -107,7 +113,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         info!(map = name, "removed the pin of a map that this version does not use");
     }
     let (closing, closed) = watch::channel(());
-    let Agent { follower, syncer, view, sweeper, sockets, reader, names, announcer, health, reporter } = agent;
+    let view = Arc::new(agent.view);
+    if let Some(address) = config.metrics_bind {
+        let max_ports = config.metrics_service_ports;
+        let published = agent.published;
+        tasks.spawn(MetricsTask { address, max_ports, view: view.clone(), published }.run());
+    }
+    let Agent { follower, syncer, sweeper, sockets, reader, names, announcer, segment, health, reporter, .. } = agent;
     tasks.spawn(follower.run());
     tasks.spawn(syncer.run());
     tasks.spawn(sweeper.run());
@@ -119,11 +131,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(announcer) = announcer {
         tasks.spawn(announcer.run());
     }
+    if let Some(segment) = segment {
+        tasks.spawn(segment.run());
+    }
     tasks.spawn(health.run());
     if let Some(reporter) = reporter {
         tasks.spawn(reporter.run());
     }
-    let mut server = tokio::spawn(control::serve(socket, Arc::new(view), async move {
+    let mut server = tokio::spawn(control::serve(socket, view, async move {
         let mut closed = closed;
         let _closing = closed.changed().await;
     }));
@@ -152,11 +167,13 @@ struct Agent {
     follower: Follower,
     syncer: Syncer,
     view: AgentView,
+    published: Arc<Published>,
     sweeper: Sweeper,
     sockets: SocketKeeper,
     reader: Reader,
     names: AgentNames,
     announcer: Option<Announcer>,
+    segment: Option<SegmentTask>,
     health: HealthTask,
     /// Where there is an API server to write to.
     reporter: Option<Reporter>,
@@ -247,6 +264,7 @@ impl Agent {
         })?;
         let reader = Reader::new(&maps, hub)?;
         let announcer = config.route_table.map(|table| Announcer::new(table, &config.node_name, published.clone()));
+        let segment = SegmentTask::new(config, published.clone());
         let reserved = Reserved::open(&maps)?;
         let links = Links::new(programs);
         let follower = Follower {
@@ -261,8 +279,21 @@ impl Agent {
             reserved,
             unpinned: None,
         };
-        let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published);
-        Ok(Self { follower, syncer, view, sweeper, sockets, reader, names, announcer, health, reporter })
+        let syncer = Syncer::new(source, policy(config), node(config), reconciler, addresses, published.clone());
+        Ok(Self {
+            follower,
+            syncer,
+            view,
+            published,
+            sweeper,
+            sockets,
+            reader,
+            names,
+            announcer,
+            segment,
+            health,
+            reporter,
+        })
     }
 
     /// Fills the maps, then attaches.

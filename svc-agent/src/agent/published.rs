@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use crate::control::api::{Announced, Device, SocketHooks};
+use crate::announce::segment::peers::Offer;
+use crate::control::api::{Announced, Device, Segment, SocketHooks};
 use crate::expire::Swept;
 use crate::health::Progress;
+use crate::metrics::Timings;
 use crate::reconcile::Report;
 use crate::resolve::Desired;
 use crate::sources::Snapshot;
@@ -65,6 +67,14 @@ pub struct Published {
     pub sockets: Shared<SocketHooks>,
     /// The routes for a routing daemon; `None` if there shall be none.
     pub announced: Shared<Option<Announced>>,
+    /// The addresses that are answered for; `None` if there shall be none.
+    pub segment: Shared<Option<Segment>>,
+    /// What the agents of other nodes are told of that.
+    pub offer: Shared<Option<Offer>>,
+    /// Why nobody can ask for metrics, if so.
+    pub metrics: Shared<Option<String>>,
+    /// How long things take.
+    pub timings: Timings,
     /// Told when a pass has written to the maps of services.
     pub written: Notify,
     /// Flow tables.

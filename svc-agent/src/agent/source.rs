@@ -87,15 +87,16 @@ impl Source {
 
 #[cfg(feature = "kubernetes")]
 async fn follow(config: &Config, kubernetes: &Kubernetes, rules: &Rules) -> anyhow::Result<KubernetesSource> {
-    use crate::sources::kubernetes::Timing;
     use crate::sources::kubernetes::connect::Connection;
+    use crate::sources::kubernetes::{Nodes, Timing};
 
     let (connection, servers) = match &kubernetes.kubeconfig {
         Some(file) => Connection::by_kubeconfig(file, &kubernetes.servers).await?,
         None => Connection::in_cluster(&kubernetes.servers)?,
     };
     servers.remembered(Remembered::open(&config.state_dir).addresses());
-    Ok(KubernetesSource::start(&config.node_name, rules, servers, connection, Timing::default()))
+    let nodes = if config.announce_devices.is_empty() { Nodes::Own } else { Nodes::All };
+    Ok(KubernetesSource::start(&config.node_name, nodes, rules, servers, connection, Timing::default()))
 }
 
 #[cfg(not(feature = "kubernetes"))]

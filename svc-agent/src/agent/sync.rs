@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -14,6 +15,7 @@ use super::published::{Published, SyncState};
 use super::source::Source;
 use crate::apply::kernel::KernelStore;
 use crate::health::PERIOD;
+use crate::metrics::Programming;
 use crate::model::{Problem, Severity};
 use crate::reconcile::{Reconciler, Report};
 use crate::resolve::{Node, Policy, Resolver};
@@ -40,6 +42,7 @@ pub struct Syncer {
     published: Arc<Published>,
     /// Doubles with each failure in a row; `None` if there is nothing to try again.
     retry: Option<Duration>,
+    programming: Programming,
 }
 
 impl Syncer {
@@ -63,6 +66,7 @@ impl Syncer {
             addresses,
             published,
             retry: None,
+            programming: Programming::default(),
         }
     }
 
@@ -73,7 +77,8 @@ impl Syncer {
 
     /// Loads the sources and brings the maps in line with them; false if the maps could not even be read.
     pub fn load(&mut self) -> bool {
-        self.snapshot = Arc::new(self.source.load());
+        let before = std::mem::replace(&mut self.snapshot, Arc::new(self.source.load()));
+        self.programming.changed(&before.objects, &self.snapshot.objects);
         let own = self.snapshot.objects.nodes.get(&self.node.name);
         self.node.zone = self.zone.clone().or_else(|| own.and_then(|node| node.zone.clone()));
         self.published.zone.set(self.node.zone.clone());
@@ -127,6 +132,10 @@ impl Syncer {
         log_report(&before.report, &report, begun.elapsed());
         self.retry = report.wants_retry().then(|| self.retry.map_or(RETRY.0, |pause| (pause * 2).min(RETRY.1)));
         let readable = report.error.is_none();
+        self.published.timings.pass.observe(begun.elapsed());
+        if self.retry.is_none() {
+            self.programming.done(Timestamp::now(), &self.published.timings.programming);
+        }
         let last_success = if self.retry.is_none() { Some(Instant::now()) } else { before.last_success };
         self.published.sync.set(SyncState { desired, report, last_success });
         self.published.snapshot.send_replace(self.snapshot.clone());

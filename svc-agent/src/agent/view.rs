@@ -87,6 +87,7 @@ impl View for AgentView {
             devices,
             sockets: self.published.sockets.get(),
             announced: self.published.announced.get(),
+            segment: self.published.segment.get(),
             maps: self.map_usage()?,
             counters: self.reasons()?,
         })
@@ -199,6 +200,7 @@ impl AgentView {
             sync.desired.problems.iter().partition(|problem| problem.severity == Severity::Notice);
         let mut problems: Vec<String> = problems.into_iter().map(ToString::to_string).collect();
         problems.extend(self.published.health.get().into_iter().map(|trouble| format!("warning: {trouble}")));
+        problems.extend(self.published.metrics.get().map(|trouble| format!("warning: {trouble}")));
         problems.extend(self.published.warnings.get().into_iter().map(|warning| format!("warning: {warning}")));
         let refused = |(name, reason): &(ServiceName, String)| Refused {
             namespace: name.namespace.clone(),

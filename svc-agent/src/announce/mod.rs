@@ -1,9 +1,10 @@
 //! Which addresses of load balancers this node should attract traffic for, and the routes that tell a routing daemon so.
 //!
-//! The node answers for every address of a Service anyway. A route says that it is worth sending traffic here; whether and
-//! how that is told to others is the business of FRR or BIRD, which export the table.
+//! The node serves every address of a Service anyway. A route says that it is worth sending traffic here; whether and how
+//! that is told to others is the business of FRR or BIRD, which export the table. On a shared segment, `segment` does it.
 
 mod routes;
+pub mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

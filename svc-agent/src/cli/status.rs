@@ -8,7 +8,7 @@ use super::human::{harmless, number, seconds};
 use super::printer::{Printer, yaml};
 use super::table::Table;
 use crate::client::Client;
-use crate::control::api::{Announced, Device, MapUsage, SocketHooks, SourceStatus, Status, Sync};
+use crate::control::api::{Announced, Device, MapUsage, Segment, SocketHooks, SourceStatus, Status, Sync};
 
 /// Prints it.
 pub async fn run(client: &Client, output: Output, out: &mut dyn Write) -> Result<(), CliError> {
@@ -39,6 +39,9 @@ fn show(status: &Status, output: Output, out: &mut dyn Write) -> Result<(), CliE
     }
     if let Some(announced) = &status.announced {
         facts.row(vec!["Routes:".into(), self::announced(announced)], out)?;
+    }
+    if let Some(segment) = &status.segment {
+        facts.row(vec!["Answers:".into(), self::segment(segment)], out)?;
     }
     facts.flush(out)?;
     if !status.sources.is_empty() {
@@ -134,6 +137,20 @@ fn announced(announced: &Announced) -> String {
         parts.push("the node is leaving".into());
     }
     parts.extend(Some(harmless(&announced.reason)).filter(|reason| !reason.is_empty()));
+    parts.join("; ")
+}
+
+/// One line about the addresses that are answered for.
+fn segment(segment: &Segment) -> String {
+    let devices = if segment.devices.is_empty() { "no device".to_owned() } else { segment.devices.join(", ") };
+    let possible = plural(segment.possible, "address", "addresses");
+    let mut parts = vec![format!("for {} of {possible} on {}", segment.held.len(), harmless(&devices))];
+    if segment.leaving {
+        parts.push("the node is leaving".into());
+    }
+    let silent = segment.peers.iter().filter(|peer| peer.addresses.is_none());
+    parts.extend(silent.map(|peer| format!("{} does not tell: {}", harmless(&peer.name), harmless(&peer.reason))));
+    parts.extend(Some(harmless(&segment.reason)).filter(|reason| !reason.is_empty()));
     parts.join("; ")
 }
 

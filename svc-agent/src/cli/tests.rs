@@ -130,6 +130,7 @@ async fn the_status_shows_what_is_wrong() {
             "Sync:      up to date, last success 3s ago, 1 refused, 1 problem\n",
             "\nSockets:   host, 2 hooks on /sys/fs/cgroup, this kernel lacks the others\n",
             "\nRoutes:    3 addresses in table 99\n",
+            "\nAnswers:   for 1 of 3 addresses on eth0; node-2 does not tell: connection refused\n",
             "\nservices   41        LOST    1m35s ago    11m40s ago   https://192.0.2.1:6443   connection refused\n",
             "\nNAME    CLASS      XDP ",
             "\nFLOWS_V4     1.2M     2.4M       50%\n",

@@ -70,6 +70,10 @@ keys! {
         "Name of this node, as in nodeName of endpoints (default: the host name)";
     HEALTHZ_BIND: "healthz-bind", "ADDR:PORT", Some("[::]:10256"),
         "Where /healthz, /livez and /readyz are told over HTTP; empty for nowhere";
+    METRICS_BIND: "metrics-bind", "ADDR:PORT", Some("127.0.0.1:10249"),
+        "Where /metrics is told over HTTP, for Prometheus; empty for nowhere";
+    METRICS_SERVICE_PORTS: "metrics-service-ports", "N", Some("2000"),
+        "Ports of Services, of each family, that have metrics of their own: the first ones by name";
     ZONE: "zone", "ZONE", None,
         "Topology zone of this node";
     UPLINKS: "uplinks", "PATTERNS", Some("eth*,en*,bond*,wl*"),
@@ -108,6 +112,10 @@ keys! {
         "Addresses for Services of type LoadBalancer: networks or FIRST-LAST, comma separated (default: none, they stay pending)";
     ROUTE_TABLE: "route-table", "N", None,
         "Routing table that gets a route for each load balancer address served here, for FRR or BIRD to announce (default: none)";
+    ANNOUNCE_DEVICES: "announce-devices", "PATTERNS", None,
+        "Devices on whose segment one node answers ARP requests and neighbour solicitations for each load balancer address: shell globs, comma separated (default: none)";
+    ANNOUNCE_ADDRESSES: "announce-addresses", "WHICH", Some("pools"),
+        "What is answered for there: pools (addresses of load-balancer-pools) or all (any of a load balancer, and external IPs)";
     SNAT_PORTS: "snat-ports", "MIN-MAX", Some("1024-29999"),
         "Source ports for connections to backends on other nodes";
     MAX_FLOWS: "max-flows", "N", Some("262144"),

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
+use globset::GlobMatcher;
 use ipnet::IpNet;
 use svc_common::maps::Timeouts;
 
-pub use value::{Forwarding, PortRange, SocketLb, XdpMode};
+pub use value::{AnnounceAddresses, Forwarding, PortRange, SocketLb, XdpMode};
 
 use crate::attach::classes::Patterns;
 use crate::controllers::pool::Pool;
@@ -30,6 +31,10 @@ pub struct Config {
     pub node_name: String,
     /// Where the agent's health is told.
     pub healthz_bind: Option<SocketAddr>,
+    /// Where metrics are told.
+    pub metrics_bind: Option<SocketAddr>,
+    /// Ports of Services that have metrics of their own.
+    pub metrics_service_ports: usize,
     /// Topology zone of this node.
     pub zone: Option<String>,
     /// Which device is what.
@@ -64,6 +69,10 @@ pub struct Config {
     pub load_balancer_pools: Vec<Pool>,
     /// Routing table for the addresses that this node attracts.
     pub route_table: Option<u32>,
+    /// Devices on whose segment addresses are answered for.
+    pub announce_devices: Vec<GlobMatcher>,
+    /// Which addresses those are.
+    pub announce_addresses: AnnounceAddresses,
     /// Source ports for source NAT.
     pub snat_ports: PortRange,
     /// Capacity of each table of established flows.
@@ -161,6 +170,8 @@ impl Config {
             state_dir: value::absolute(values, &keys::STATE_DIR)?,
             node_name,
             healthz_bind: value::socket_address(values, &keys::HEALTHZ_BIND)?,
+            metrics_bind: value::socket_address(values, &keys::METRICS_BIND)?,
+            metrics_service_ports: value::number(values, &keys::METRICS_SERVICE_PORTS)?,
             zone: text(values, &keys::ZONE),
             devices: Patterns::new(
                 value::patterns(values, &keys::UPLINKS)?,
@@ -182,6 +193,8 @@ impl Config {
             node_port_range: value::parse(values, &keys::NODE_PORT_RANGE)?,
             load_balancer_pools: value::pools(values)?,
             route_table: value::route_table(values)?,
+            announce_devices: value::announce_devices(values)?,
+            announce_addresses: value::parse(values, &keys::ANNOUNCE_ADDRESSES)?,
             snat_ports: value::snat_ports(values)?,
             max_flows: value::max_flows(values)?,
             max_new_flows: value::max_new_flows(values)?,
@@ -282,6 +295,9 @@ mod tests {
     #[test]
     fn a_wrong_value_names_key_found_and_expected() {
         for (key, found, hint) in [
+            ("announce-devices", "eth[", "glob"),
+            ("announce-devices", "eth0", "`load-balancer-pools`"),
+            ("announce-addresses", "some", "pools or all"),
             ("route-table", "254", "the kernel's own tables"),
             ("route-table", "0", "a number, for example 99"),
             ("snat-ports", "5000-4000", "MIN-MAX"),
@@ -314,6 +330,8 @@ mod tests {
             ("cgroup", "unified", "absolute"),
             ("kubeconfig", "config", "absolute"),
             ("healthz-bind", "10256", "0.0.0.0:10256"),
+            ("metrics-bind", "10249", "0.0.0.0:10256"),
+            ("metrics-service-ports", "all", "a number"),
             ("api-servers", "192.0.2.1:6443", "https://"),
             ("api-servers", "ftp://192.0.2.1", "https://"),
             ("socket-lb-skip-netns", "kata", "/run/netns"),
@@ -342,6 +360,16 @@ mod tests {
         assert_eq!(config(&moved).unwrap().snat_ports, PortRange { min: 30_000, max: 40_000 });
         let error = config(&[&cidrs[..], &["--load-balancer-pools", "10.96.5.0/24"]].concat()).unwrap_err().to_string();
         assert!(error.contains("--load-balancer-pools") && error.contains("`cluster-ip-range`"), "{error}");
+    }
+
+    #[test]
+    fn nodes_that_answer_for_addresses_have_to_hear_of_each_other() {
+        let args = ["--manifests", "/m", "--announce-devices", "eth*", "--announce-addresses", "all"];
+        assert_eq!(config(&args).unwrap().announce_devices.len(), 1);
+        for bind in ["", "127.0.0.1:10256", "[::1]:10256"] {
+            let error = config(&[&args[..], &["--healthz-bind", bind]].concat()).unwrap_err().to_string();
+            assert!(error.contains("--announce-devices") && error.contains("`healthz-bind`"), "{error}");
+        }
     }
 
     #[test]

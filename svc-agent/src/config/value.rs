@@ -72,6 +72,27 @@ impl FromStr for Forwarding {
     }
 }
 
+/// Which addresses are answered for on shared segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnounceAddresses {
+    /// Those of `load-balancer-pools`.
+    Pools,
+    /// Any of a load balancer, and any ExternalIP.
+    All,
+}
+
+impl FromStr for AnnounceAddresses {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pools" => Ok(Self::Pools),
+            "all" => Ok(Self::All),
+            _ => Err("pools or all"),
+        }
+    }
+}
+
 /// Whose sockets are connected straight to backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketLb {
@@ -163,10 +184,33 @@ pub(super) fn route_table(values: &Values) -> Result<Option<u32>, ConfigError> {
     number.map(Some).ok_or_else(|| wrong(found, origin, expected))
 }
 
+/// Devices on whose segment addresses are answered for: only with addresses, and where other nodes can ask.
+pub(super) fn announce_devices(values: &Values) -> Result<Vec<GlobMatcher>, ConfigError> {
+    let devices = patterns(values, &keys::ANNOUNCE_DEVICES)?;
+    if let Some((found, origin)) = values.get(&keys::ANNOUNCE_DEVICES) {
+        let which: AnnounceAddresses = parse(values, &keys::ANNOUNCE_ADDRESSES)?;
+        if which == AnnounceAddresses::Pools && values.get(&keys::LOAD_BALANCER_POOLS).is_none() {
+            let expected = "`load-balancer-pools` with the addresses to answer for, or `announce-addresses` to be all";
+            return Err(wrong(found, origin, expected));
+        }
+        if socket_address(values, &keys::HEALTHZ_BIND)?.is_none_or(|address| address.ip().is_loopback()) {
+            let expected = "`healthz-bind` to be an address that other nodes reach: there they ask who answers";
+            return Err(wrong(found, origin, expected));
+        }
+    }
+    Ok(devices)
+}
+
 /// Connections that may begin in a second.
 pub(super) fn max_new_flows(values: &Values) -> Result<u32, ConfigError> {
     let (found, origin) = required(values, &keys::MAX_NEW_FLOWS)?;
     found.parse().map_err(|_| wrong(found, origin, "a number, for example 125000, or 0 for no limit"))
+}
+
+/// How many, 0 for none.
+pub(super) fn number(values: &Values, key: &Key) -> Result<usize, ConfigError> {
+    let (found, origin) = required(values, key)?;
+    found.parse().map_err(|_| wrong(found, origin, "a number, for example 2000"))
 }
 
 /// A time-out. The datapath's clock tells no more than 68 years apart.

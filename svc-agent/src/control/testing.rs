@@ -281,6 +281,16 @@ pub fn status() -> Status {
         epoch: 12,
         devices: devices(),
         announced: Some(Announced { table: 99, addresses: 3, ..Announced::default() }),
+        segment: Some(Segment {
+            devices: vec!["eth0".into()],
+            possible: 3,
+            held: vec!["192.0.2.80".parse().unwrap()],
+            peers: vec![
+                Peer { name: "node-1".into(), addresses: Some(3), reason: String::new() },
+                Peer { name: "node-2".into(), addresses: None, reason: "connection refused".into() },
+            ],
+            ..Segment::default()
+        }),
         sockets: SocketHooks {
             scope: "host".into(),
             cgroup: "/sys/fs/cgroup".into(),

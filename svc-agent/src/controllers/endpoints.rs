@@ -53,6 +53,7 @@ pub fn slices<'a>(
         origin: format!("{}, spec.selector", service.origin),
         source: SliceOrigin::Slice,
         created: None,
+        triggered: None,
         ports,
         endpoints,
     };

@@ -7,6 +7,8 @@ use serde_json::json;
 use super::age_s;
 use crate::model::ServiceName;
 
+const JSON: &str = "application/json";
+
 /// How the agent is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
@@ -34,7 +36,9 @@ pub struct Reply {
     pub status: u16,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
-    /// JSON.
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
     pub body: String,
 }
 
@@ -49,8 +53,28 @@ impl Reply {
         Self {
             status: status(local_endpoints > 0 && works),
             headers: vec![("x-load-balancing-endpoint-weight", local_endpoints.to_string())],
-            body: body.to_string(),
+            ..Self::json(body.to_string())
         }
+    }
+
+    /// JSON that somebody else made.
+    pub fn json(body: String) -> Self {
+        Self { status: 200, headers: Vec::new(), content_type: JSON, body }
+    }
+
+    /// Text of a kind.
+    pub fn text(content_type: &'static str, body: String) -> Self {
+        Self { content_type, ..Self::json(body) }
+    }
+
+    /// There is nothing to tell at this path.
+    pub fn not_found() -> Self {
+        Self { status: 404, ..Self::json(json!({"error": "not found"}).to_string()) }
+    }
+
+    /// It cannot be told.
+    pub fn failed(error: &str) -> Self {
+        Self { status: 500, ..Self::json(json!({"error": error}).to_string()) }
     }
 
     /// How the agent is, by path: `/healthz` for load balancers, `/livez` and `/readyz` for the kubelet.
@@ -59,7 +83,7 @@ impl Reply {
             "/healthz" => condition.works() && !condition.leaving,
             "/livez" => condition.works(),
             "/readyz" => condition.works() && condition.ready,
-            _ => return Self { status: 404, headers: Vec::new(), body: json!({"error": "not found"}).to_string() },
+            _ => return Self::not_found(),
         };
         let body = json!({
             "nodeEligible": !condition.leaving,
@@ -67,7 +91,7 @@ impl Reply {
             "ready": condition.ready,
             "lastUpdatedSecondsAgo": age_s(condition.done),
         });
-        Self { status: status(good), headers: Vec::new(), body: body.to_string() }
+        Self { status: status(good), ..Self::json(body.to_string()) }
     }
 }
 

@@ -111,7 +111,7 @@ fn answer(request: &Request<Incoming>, reply: &Replies) -> Response<Body> {
     }
     let reply = reply(request.uri().path());
     let mut answer = with_status(Response::new(Body::from(reply.body)), reply.status);
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     answer.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     for (name, value) in reply.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {

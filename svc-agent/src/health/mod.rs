@@ -30,6 +30,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub trait Looks: Send + Sync + 'static {
     /// How the agent is.
     fn condition(&self) -> Condition;
+
+    /// What is told at a path that is none of the health checks.
+    fn page(&self, path: &str) -> Option<Reply>;
 }
 
 /// Keeps a server at every health-check port.
@@ -121,6 +124,25 @@ impl HealthPorts {
     }
 }
 
+/// A server of pages that are no Service's.
+#[derive(Debug)]
+pub struct Page(Listener);
+
+impl Page {
+    /// Listens until it is dropped, and answers every question with what `reply` says of its path.
+    ///
+    /// # Errors
+    /// If the address is taken or not there.
+    pub fn start(address: SocketAddr, reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> std::io::Result<Self> {
+        Listener::start(address, &ServiceName::new("", ""), reply).map(Self)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+}
+
 /// The server of the agent's own health.
 #[derive(Debug)]
 pub struct Own(Option<Listener>);
@@ -131,7 +153,7 @@ impl Own {
     /// # Errors
     /// If the address is taken.
     pub fn start(address: SocketAddr, looks: Arc<dyn Looks>) -> Result<Self, String> {
-        let reply = move |path: &str| Reply::of_agent(path, &looks.condition());
+        let reply = move |path: &str| looks.page(path).unwrap_or_else(|| Reply::of_agent(path, &looks.condition()));
         let name = ServiceName::new("", "");
         let mut started = Listener::start(address, &name, reply.clone());
         if started.is_err() && address.ip() == IpAddr::from([0_u16; 8]) && !listen::has_v6() {

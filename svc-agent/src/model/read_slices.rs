@@ -5,6 +5,8 @@
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 
 use super::findings::Findings;
 use super::read_ports::slice_port;
@@ -56,9 +58,15 @@ pub fn endpoint_slice(
         origin: origin.to_owned(),
         source: SliceOrigin::Slice,
         created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        triggered: triggered(&object.metadata),
         ports,
         endpoints,
     })
+}
+
+/// What the controllers of Kubernetes write, for the time that it takes until a change is at work.
+fn triggered(metadata: &ObjectMeta) -> Option<Timestamp> {
+    metadata.annotations.as_ref()?.get("endpoints.kubernetes.io/last-change-trigger-time")?.parse().ok()
 }
 
 fn slice_endpoint(endpoint: &discovery::Endpoint, i: usize, v4: bool, findings: &mut Findings) -> Option<Endpoint> {
@@ -138,6 +146,7 @@ pub fn endpoints(
                 origin: origin.to_owned(),
                 source: SliceOrigin::Endpoints,
                 created: object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+                triggered: triggered(&object.metadata),
                 ports,
                 endpoints: found,
             }

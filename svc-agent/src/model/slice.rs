@@ -77,6 +77,8 @@ pub struct EndpointSlice {
     pub source: SliceOrigin,
     /// `metadata.creationTimestamp`, if known.
     pub created: Option<Timestamp>,
+    /// When what made this version of it happened, if whoever wrote it tells.
+    pub triggered: Option<Timestamp>,
     /// Ports of every endpoint.
     pub ports: Vec<SlicePort>,
     /// The endpoints, in the object's order.

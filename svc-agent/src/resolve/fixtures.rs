@@ -94,6 +94,7 @@ pub fn slice(service: &str, name: &str, endpoints: Vec<Endpoint>) -> EndpointSli
         origin: format!("{name}.yaml document 1"),
         source: SliceOrigin::Slice,
         created: None,
+        triggered: None,
         ports: vec![SlicePort { name: String::new(), port: 8080, protocol: Protocol::Tcp }],
         endpoints,
     }

@@ -1,4 +1,5 @@
-//! The system calls that no library wraps safely: `bpf(2)`, memory-mapped maps, ethtool, peers of sockets. The agent's only `unsafe`.
+//! The system calls that no library wraps safely: `bpf(2)`, memory-mapped maps, ethtool, peers of sockets, packet
+//! sockets. The agent's only `unsafe`.
 
 pub mod batch;
 pub mod bpf;
@@ -6,6 +7,7 @@ pub mod ethtool;
 pub mod link;
 pub mod mmap;
 pub mod netns;
+pub mod packet;
 pub mod rcu;
 pub mod ready;
 pub mod sock_diag;

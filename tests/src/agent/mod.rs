@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use svc_agent::control::api::TcKind;
 
 use crate::binaries;
@@ -50,6 +52,8 @@ pub struct Agent {
     node: String,
     args: Vec<String>,
     source: Source,
+    /// A command that starts it, with its arguments; empty for none.
+    launcher: Vec<String>,
     /// Manifests, control socket and log.
     dir: tempfile::TempDir,
     pin_dir: PathBuf,
@@ -89,6 +93,7 @@ impl Agent {
             node: node.name.clone(),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             source: Source::Manifests,
+            launcher: Vec::new(),
             dir,
             pin_dir: scratch::pin_dir(&name),
         })
@@ -100,16 +105,22 @@ impl Agent {
     /// If it cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = match &self.source {
-            Source::Manifests | Source::Kubeconfig(_) => binaries::command("svc-agent")?,
-            Source::Account(account, server) => {
+        let program = binaries::path("svc-agent")?;
+        let mut command = match (&self.source, self.launcher.split_first()) {
+            (Source::Account(account, server), _) => {
                 let mut command = Command::new("unshare");
                 command.args(["--mount", "--propagation", "slave", "sh", "-c", AS_POD, "sh"]).arg(account);
                 command.env("KUBERNETES_SERVICE_HOST", server.ip().to_string());
                 command.env("KUBERNETES_SERVICE_PORT", server.port().to_string());
-                command.arg(binaries::path("svc-agent")?);
+                command.arg(program);
                 command
             }
+            (Source::Manifests | Source::Kubeconfig(_), Some((launcher, args))) => {
+                let mut command = Command::new(launcher);
+                command.args(args).arg(program);
+                command
+            }
+            (Source::Manifests | Source::Kubeconfig(_), None) => binaries::command("svc-agent")?,
         };
         command.arg("run").arg("--socket").arg(self.socket());
         match &self.source {
@@ -190,6 +201,23 @@ impl Agent {
     /// Has it follow an API server as a Pod does, from the next start on: `account` has `token` and `ca.crt`.
     pub fn follow_as_pod(&mut self, account: &Path, server: SocketAddr) {
         self.source = Source::Account(account.to_owned(), server);
+    }
+
+    /// Has another command start it, which has to become the agent, from the next start on.
+    pub fn set_launcher(&mut self, launcher: &[&str]) {
+        self.launcher = launcher.iter().map(|&arg| arg.to_owned()).collect();
+    }
+
+    /// Ends the process as a service manager would, and waits for its end.
+    ///
+    /// # Errors
+    /// If it was not running, or does not end well.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the agent is not running")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        let status = child.wait()?;
+        anyhow::ensure!(status.success(), "svc-agent ended with {status}; its log:\n{}", self.log_tail());
+        Ok(())
     }
 
     /// Replaces the further arguments from the next start on.

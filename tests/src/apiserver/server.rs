@@ -96,7 +96,8 @@ impl Server {
             Method::Post => return Ok(self.make(path, &body)),
             Method::Patch => return Ok(self.change_status(path, &body)),
         }
-        let Some(watched) = Watched::ALL.into_iter().find(|kind| kind.path("").split('?').next() == Some(path)) else {
+        let Some(watched) = Watched::ALL.into_iter().find(|kind| kind.path(None).split('?').next() == Some(path))
+        else {
             return Ok(status(404, "the server could not find the requested resource"));
         };
         let lag = if let Fault::Behind(lag) = fault { lag } else { 0 };

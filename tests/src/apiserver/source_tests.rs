@@ -10,7 +10,7 @@ use svc_agent::sources::Snapshot;
 use svc_agent::sources::kubernetes::kinds::Watched;
 use svc_agent::sources::kubernetes::servers::{self, Servers};
 use svc_agent::sources::kubernetes::transport::{Answer, Request, Transport};
-use svc_agent::sources::kubernetes::{KubernetesSource, Timing};
+use svc_agent::sources::kubernetes::{KubernetesSource, Nodes, Timing};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::faults::Fault;
@@ -44,7 +44,7 @@ pub fn store() -> Store {
 pub fn start(server: &Server, urls: &[&str]) -> KubernetesSource {
     let configured = urls.iter().map(|url| servers::Server::new(*url)).collect();
     let servers = Servers::new(configured, None).unwrap();
-    KubernetesSource::start("here", &Rules::default(), servers, Arc::new(server.clone()), Timing::default())
+    KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, Arc::new(server.clone()), Timing::default())
 }
 
 /// Waits until the source says what is expected; how long that took.
@@ -76,7 +76,7 @@ fn only(watched: Watched, watch: bool, fault: Fault, times: u32) -> impl FnMut(&
     let mut left = times;
     move |received| {
         let path = &received.request.path;
-        let hit = path.split('?').next() == watched.path("").split('?').next() && path.contains("watch=1") == watch;
+        let hit = path.split('?').next() == watched.path(None).split('?').next() && path.contains("watch=1") == watch;
         if hit && left > 0 {
             left -= 1;
             return fault;
@@ -370,7 +370,8 @@ impl Transport for WithoutNodes {
 async fn without_the_right_to_see_nodes_services_work() {
     let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
     let transport = Arc::new(WithoutNodes(Server::new(store()), 403));
-    let mut source = KubernetesSource::start("here", &Rules::default(), servers, transport, Timing::default());
+    let mut source =
+        KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, transport, Timing::default());
     source.first(Duration::from_secs(10)).await;
     let snapshot = source.load();
     assert!(snapshot.complete && has(&snapshot, "web"));
@@ -381,7 +382,7 @@ async fn without_the_right_to_see_nodes_services_work() {
 async fn a_token_that_is_void_is_no_missing_right() {
     let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
     let transport = Arc::new(WithoutNodes(Server::new(store()), 401));
-    let mut source = KubernetesSource::start("here", &Rules::default(), servers, transport, Timing::default());
+    let mut source = KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, transport, Timing::default());
     source.first(Duration::from_secs(10)).await;
     assert!(!source.load().complete);
 }

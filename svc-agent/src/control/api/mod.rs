@@ -26,7 +26,7 @@ pub use object::{
 };
 pub use selector::Selector;
 pub use service::{Endpoint, EndpointCounts, Frontend, FrontendKind, Service, ServiceEndpoints, ServicePort};
-pub use status::{Announced, MapUsage, ReasonCount, Refused, SocketHooks, SourceStatus, Status, Sync};
+pub use status::{Announced, MapUsage, Peer, ReasonCount, Refused, Segment, SocketHooks, SourceStatus, Status, Sync};
 pub use trace::{Trace, TraceRequest, TracedBackend, TracedFrontend, TracedHook, Translation};
 
 /// A list, as `/v1/services` and its like answer it.

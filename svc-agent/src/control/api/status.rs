@@ -1,5 +1,7 @@
 //! `/v1/status`: the agent at a glance.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Device;
@@ -41,6 +43,9 @@ pub struct Status {
     /// The routes for a routing daemon; absent if there shall be none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Announced>,
+    /// The addresses that this node answers for on shared segments; absent if there shall be none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<Segment>,
     /// How full the maps are.
     pub maps: Vec<MapUsage>,
     /// What happened to packets, by reason; those that never happened may be left out.
@@ -141,6 +146,41 @@ pub struct Announced {
     #[serde(default)]
     pub leaving: bool,
     /// Why the routes are not what they should be; empty if they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// The addresses of load balancers whose ARP requests and neighbour solicitations this node answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Segment {
+    /// The devices.
+    pub devices: Vec<String>,
+    /// How many addresses this node would answer for, were it alone.
+    pub possible: u64,
+    /// Those that it answers for.
+    pub held: Vec<IpAddr>,
+    /// The nodes that come before this one for some address, and are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
+    /// The node is going away, or left out by its label: it answers for nothing.
+    #[serde(default)]
+    pub leaving: bool,
+    /// What is not as it should be; empty if all is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// Another node that may answer for addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// How many addresses it would answer for; absent if it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<u64>,
+    /// Why it does not tell.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }

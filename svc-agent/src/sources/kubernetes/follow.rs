@@ -72,14 +72,21 @@ pub struct Shared {
     pub servers: Servers,
     /// How.
     pub transport: Arc<dyn Transport>,
-    node: String,
+    /// The only Node that is asked for, if not all are.
+    node: Option<String>,
     timing: Timing,
 }
 
 impl Shared {
     /// Nothing is known yet.
-    pub fn new(state: State, servers: Servers, transport: Arc<dyn Transport>, node: &str, timing: Timing) -> Self {
-        Self { state: Mutex::new(state), changed: Notify::new(), servers, transport, node: node.to_owned(), timing }
+    pub fn new(
+        state: State,
+        servers: Servers,
+        transport: Arc<dyn Transport>,
+        node: Option<String>,
+        timing: Timing,
+    ) -> Self {
+        Self { state: Mutex::new(state), changed: Notify::new(), servers, transport, node, timing }
     }
 
     /// What is known.
@@ -180,7 +187,7 @@ async fn pages(
     server: &Server,
     not_older_than: Option<&str>,
 ) -> Result<List, Failure> {
-    let base = watched.path(&shared.node);
+    let base = watched.path(shared.node.as_deref());
     let first = match not_older_than {
         Some(version) => {
             format!("{base}&limit={PAGE}&resourceVersion={}&resourceVersionMatch=NotOlderThan", escape(version))
@@ -231,7 +238,7 @@ async fn watch(shared: &Shared, watched: Watched, server: &Server) -> End {
     let Some(version) = shared.state().version(watched) else { return End::Broken("nothing is listed yet".to_owned()) };
     let path = format!(
         "{}&watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
-        watched.path(&shared.node),
+        watched.path(shared.node.as_deref()),
         escape(&version),
         lasts.as_secs()
     );

@@ -11,7 +11,7 @@ pub enum Watched {
     Services,
     /// EndpointSlices of all namespaces, except those of headless Services and of other proxies, as kube-proxy does.
     EndpointSlices,
-    /// The Node that the agent runs on.
+    /// The Node that the agent runs on, or all of them.
     Node,
 }
 
@@ -54,15 +54,18 @@ impl Watched {
         }
     }
 
-    /// Path of the list, with what selects the objects. `node` is the name of this node.
-    pub fn path(self, node: &str) -> String {
+    /// Path of the list, with what selects the objects. `node` is the one Node that is wanted; without, all are.
+    pub fn path(self, node: Option<&str>) -> String {
         match self {
             Self::Services => "/api/v1/services?".to_owned(),
             Self::EndpointSlices => format!(
                 "/apis/discovery.k8s.io/v1/endpointslices?labelSelector={}",
                 escape("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name")
             ),
-            Self::Node => format!("/api/v1/nodes?fieldSelector={}", escape(&format!("metadata.name={node}"))),
+            Self::Node => {
+                let one = |node| format!("fieldSelector={}", escape(&format!("metadata.name={node}")));
+                format!("/api/v1/nodes?{}", node.map(one).unwrap_or_default())
+            }
         }
     }
 }
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_change_the_query() {
-        assert_eq!(Watched::Node.path("a&watch=1"), "/api/v1/nodes?fieldSelector=metadata.name%3Da%26watch%3D1");
+        assert_eq!(Watched::Node.path(Some("a&watch=1")), "/api/v1/nodes?fieldSelector=metadata.name%3Da%26watch%3D1");
     }
 
     #[test]

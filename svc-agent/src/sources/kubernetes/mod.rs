@@ -36,6 +36,15 @@ use crate::model::Rules;
 /// several objects, what comes soon after the first is delivered together.
 const APART: Duration = Duration::from_millis(20);
 
+/// Which Node objects are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// That of this node.
+    Own,
+    /// Every one: they change often in a large cluster.
+    All,
+}
+
 /// Follows an API server. Its tasks end when it is dropped.
 #[derive(Debug)]
 pub struct KubernetesSource {
@@ -87,13 +96,15 @@ impl KubernetesSource {
     /// Begins to follow, on the runtime that this is called on. `node_name` is the Node that the agent runs on.
     pub fn start(
         node_name: &str,
+        nodes: Nodes,
         rules: &Rules,
         servers: Servers,
         transport: Arc<dyn Transport>,
         timing: Timing,
     ) -> Self {
         let state = State::new(node_name, rules, timing.confirm);
-        let shared = Arc::new(Shared::new(state, servers, transport, node_name, timing));
+        let node = (nodes == Nodes::Own).then(|| node_name.to_owned());
+        let shared = Arc::new(Shared::new(state, servers, transport, node, timing));
         let mut tasks = JoinSet::new();
         for watched in Watched::ALL {
             tasks.spawn(follow(shared.clone(), watched));

@@ -271,11 +271,19 @@ impl State {
 
     /// The Node that the agent runs on, if it is there.
     pub fn this_node(&self) -> Option<Arc<Node>> {
-        let mut nodes = self.node.memory.entries().values();
-        match nodes.next().and_then(|entry| entry.object.clone()) {
+        self.nodes().find(|node| node.name == self.node_name).cloned()
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.node.memory.entries().values().filter_map(|entry| match &entry.object {
             Some(Object::Node(node)) => Some(node),
             Some(Object::Service(_) | Object::Slice(_)) | None => None,
-        }
+        })
+    }
+
+    /// Whether it is there, whatever is made of it.
+    fn has_this_node(&self) -> bool {
+        self.node.memory.entries().contains_key(&ServiceName::new("", self.node_name.as_str()))
     }
 
     /// Whether this node is going away. One that was there and is deleted is: its machine soon follows.
@@ -306,7 +314,7 @@ impl State {
                 problems.push(Problem::warning(format!("{ORIGIN} tells nothing of {watched}: {error}{kept}")));
             }
         }
-        if self.node.complete && self.node.memory.entries().is_empty() && self.node.error.is_none() {
+        if self.node.complete && !self.has_this_node() && self.node.error.is_none() {
             problems.push(Problem::warning(format!(
                 "{ORIGIN} has no Node `{}`: endpoints here are not known as local; set --node-name",
                 self.node_name
@@ -366,7 +374,7 @@ impl State {
                 None => drop(self.problems.remove(&(watched, name))),
             }
         }
-        self.node_seen |= !self.node.memory.entries().is_empty();
+        self.node_seen |= self.has_this_node();
         if of_api {
             self.keep_api();
         }
