@@ -1,9 +1,12 @@
-//! Routes for a routing daemon: BIRD on each node announces the addresses that its agent puts into a table, BIRD on a router
-//! spreads traffic over the nodes that announce the same.
+//! Routes for a routing daemon: BIRD or FRR on each node announces the addresses that its agent puts into a table, the same
+//! daemon on a router spreads traffic over the nodes that announce the same.
+
+mod frr;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -23,6 +26,12 @@ const LEAVING: &str = "apiVersion: v1\nkind: Node\nmetadata:\n  name: node-0\n  
                        {node.kubernetes.io/exclude-from-external-load-balancers: \"\"}\n";
 
 /// A routing daemon, ended with its owner.
+trait Daemon {
+    /// All that it said.
+    fn log(&self) -> String;
+}
+
+/// BIRD.
 struct Bird {
     process: Child,
     dir: PathBuf,
@@ -39,7 +48,9 @@ impl Bird {
         bird.arg("-f").arg("-c").arg(&file).arg("-s").arg(dir.join("ctl")).stdin(Stdio::null()).stderr(log);
         Self { process: host.ns.spawn(&mut bird).unwrap(), dir }
     }
+}
 
+impl Daemon for Bird {
     fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
@@ -106,16 +117,29 @@ fn router_config(router: &Host, nodes: &[Host]) -> String {
     text
 }
 
-/// A client behind a router, nodes with agents, and BIRD on router and nodes.
+/// BIRD on the router, which is the second client, and on the nodes.
+fn birds(world: &World) -> Vec<Box<dyn Daemon>> {
+    let router = &world.clients[1];
+    let mut birds: Vec<Box<dyn Daemon>> =
+        vec![Box::new(Bird::start(router, &world.name, &router_config(router, &world.nodes)))];
+    for (number, node) in (0..).zip(&world.nodes) {
+        birds.push(Box::new(Bird::start(node, &world.name, &node_config(node, router, number))));
+    }
+    birds
+}
+
+/// A client behind a router, nodes with agents, and a routing daemon on router and nodes.
 struct Site {
-    birds: Vec<Bird>,
+    daemons: Vec<Box<dyn Daemon>>,
+    /// The families that the daemon announces.
+    families: fn(&IpAddr) -> bool,
     agents: Vec<Agent>,
     _servers: Vec<Server>,
     world: World,
 }
 
 impl Site {
-    fn start(args: &[&str]) -> Self {
+    fn start(args: &[&str], daemons: fn(&World) -> Vec<Box<dyn Daemon>>, families: fn(&IpAddr) -> bool) -> Self {
         let world = World::build(Shape { clients: 2, ..Shape::default() }).unwrap();
         let [client, router] = [&world.clients[0], &world.clients[1]];
         for (key, value) in [
@@ -140,11 +164,7 @@ impl Site {
         let table = TABLE.to_string();
         let args: Vec<_> = args.iter().copied().chain(["--route-table", &table]).collect();
         let agents: Vec<_> = world.nodes.iter().map(|node| Agent::start_with(node, &args).unwrap()).collect();
-        let mut birds = vec![Bird::start(router, &world.name, &router_config(router, &world.nodes))];
-        for (number, node) in (0..).zip(&world.nodes) {
-            birds.push(Bird::start(node, &world.name, &node_config(node, router, number)));
-        }
-        Self { birds, agents, _servers: servers, world }
+        Self { daemons: daemons(&world), families, agents, _servers: servers, world }
     }
 
     fn apply(&self, service: &Service) {
@@ -157,7 +177,7 @@ impl Site {
     #[track_caller]
     fn wait_for_routes(&self, service: &Service, nodes: &[usize]) {
         let wanted: BTreeSet<String> =
-            nodes.iter().flat_map(|node| self.world.nodes[*node].addresses()).map(|addr| addr.to_string()).collect();
+            nodes.iter().flat_map(|node| self.of_families(self.world.nodes[*node].addresses())).collect();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found: BTreeSet<String> = service.lb_ips().iter().flat_map(|addr| self.next_hops(*addr)).collect();
@@ -165,14 +185,23 @@ impl Site {
                 return;
             }
             if Instant::now() > deadline {
-                let logs: Vec<_> = self.birds.iter().map(Bird::log).collect();
+                let logs: Vec<_> = self.daemons.iter().map(|daemon| daemon.log()).collect();
                 panic!("routes by {found:?}, expected {wanted:?}\n{}", logs.join("\n--\n"));
             }
             thread::sleep(Duration::from_millis(200));
         }
     }
 
-    fn next_hops(&self, addr: std::net::IpAddr) -> Vec<String> {
+    fn of_families(&self, addresses: [IpAddr; 2]) -> impl Iterator<Item = String> {
+        addresses.into_iter().filter(self.families).map(|addr| addr.to_string())
+    }
+
+    /// The Service's sockets at a port that the router knows a way to.
+    fn lb(&self, service: &Service) -> Vec<SocketAddr> {
+        service.lb(7).into_iter().filter(|to| (self.families)(&to.ip())).collect()
+    }
+
+    fn next_hops(&self, addr: IpAddr) -> Vec<String> {
         let mut ip = Command::new("ip");
         ip.args([if addr.is_ipv4() { "-4" } else { "-6" }, "route", "show", &addr.to_string()]);
         let output = self.world.clients[1].ns.output(&mut ip).unwrap();
@@ -185,7 +214,7 @@ impl Site {
     fn pods(&self, service: &Service) -> BTreeSet<String> {
         let client = &self.world.clients[0].ns;
         let ask = |to| (0..30).map(move |n| Transport::Tcp.ask(client, to, &n.to_string()).unwrap().pod);
-        service.lb(7).into_iter().flat_map(ask).collect()
+        self.lb(service).into_iter().flat_map(ask).collect()
     }
 }
 
@@ -205,7 +234,10 @@ fn nodes_with_ready_backends_are_announced_and_share_the_traffic() {
     if !ready("nodes_with_ready_backends_are_announced_and_share_the_traffic") {
         return;
     }
-    let site = Site::start(&[]);
+    announced_while_ready(Site::start(&[], birds, |_| true));
+}
+
+fn announced_while_ready(site: Site) {
     let service = Service::new("web", 1).echo().load_balancer().spec("externalTrafficPolicy: Local");
     let everywhere = service.clone().endpoints(&site.world.pods);
     site.apply(&everywhere);
@@ -240,14 +272,18 @@ fn a_node_that_leaves_hands_over_without_a_lost_connection() {
     if !ready("a_node_that_leaves_hands_over_without_a_lost_connection") {
         return;
     }
-    let site = Site::start(&["--forwarding-mode", "dsr"]);
+    handed_over(&Site::start(&["--forwarding-mode", "dsr"], birds, |_| true));
+}
+
+fn handed_over(site: &Site) {
     let service = Service::new("web", 1).echo().load_balancer().endpoints(&site.world.pods);
     site.apply(&service);
     site.wait_for_routes(&service, &[0, 1]);
     let client = &site.world.clients[0].ns;
     let mut open: Vec<_> = (0..20)
         .map(|n| {
-            let mut connection = TcpClient::connect(client, service.lb(7)[n % 2]).unwrap();
+            let addresses = site.lb(&service);
+            let mut connection = TcpClient::connect(client, addresses[n % addresses.len()]).unwrap();
             let pod = connection.ask("before").unwrap().pod;
             (connection, pod)
         })
