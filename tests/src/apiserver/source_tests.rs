@@ -382,7 +382,8 @@ async fn without_the_right_to_see_nodes_services_work() {
 async fn a_token_that_is_void_is_no_missing_right() {
     let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
     let transport = Arc::new(WithoutNodes(Server::new(store()), 401));
-    let mut source = KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, transport, Timing::default());
+    let mut source =
+        KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, transport, Timing::default());
     source.first(Duration::from_secs(10)).await;
     assert!(!source.load().complete);
 }

@@ -33,7 +33,8 @@ pub fn carries<F: Family>(key: &crate::maps::Tuple<F::Addr>) -> bool {
 /// begins.
 ///
 /// Not inlined: it needs a part of the stack of its own.
-#[inline(never)]
+#[cfg_attr(feature = "flat", inline(always))]
+#[cfg_attr(not(feature = "flat"), inline(never))]
 pub fn run<F: Family, P: Packet, E: Env<F>>(
     pkt: &mut P,
     env: &mut E,
