@@ -67,6 +67,7 @@ mod tests {
         let latencies = Histogram::new(&[1.0, 10.0]);
         let [old, untold, first] =
             [Some("2025-12-31T23:59:59Z"), None, Some("2026-01-01T00:00:10Z")].map(|trigger| made("a", trigger));
+        let service = first.service.clone();
         let before = objects(&[old, untold, first]);
         programming.changed(&Objects::default(), &before);
         programming.done(at("2026-01-01T00:00:10.5Z"), &latencies);
@@ -74,7 +75,8 @@ mod tests {
         // Nothing new; then one more, which waits for two passes.
         programming.changed(&before, &before);
         let mut more = before.clone();
-        more.slices.values_mut().for_each(|slices| slices.push(made("b", Some("2026-01-01T00:01:00Z"))));
+        let slices = more.slices.get_mut(&service).unwrap();
+        slices.push(made("b", Some("2026-01-01T00:01:00Z")));
         programming.changed(&before, &more);
         programming.changed(&more, &more);
         programming.done(at("2026-01-01T00:01:07Z"), &latencies);
