@@ -53,7 +53,7 @@ impl Way {
     }
 }
 
-/// Backends of the first service; the others have [`FEW`].
+/// Backends of the first service; the others have `FEW`.
 pub const BACKENDS: u32 = 1000;
 const FEW: u32 = 10;
 
