@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -86,11 +87,12 @@ impl Apt {
         Ok(())
     }
 
-    /// Installs packages from one of the suites.
+    /// Installs packages from one of the suites, without starting the services that some of them bring.
     ///
     /// # Errors
     /// If apt refuses.
     pub fn install(&self, suite: &str, packages: &[&str]) -> Result<()> {
+        let _still = NoServices::now()?;
         let mut apt = self.command("apt-get");
         apt.env("DEBIAN_FRONTEND", "noninteractive")
             .args(["-y", "--no-install-recommends", "-t", suite, "install"])
@@ -102,6 +104,32 @@ impl Apt {
         let mut command = Command::new(program);
         command.arg("-q").args(&self.options);
         command
+    }
+}
+
+/// While it lives, packages start no services when they are installed, by the way that Debian's policy has for that. An
+/// administrator's own rule is left alone.
+struct NoServices {
+    rule: Option<&'static Path>,
+}
+
+impl NoServices {
+    fn now() -> Result<Self> {
+        let rule = Path::new("/usr/sbin/policy-rc.d");
+        if rule.exists() {
+            return Ok(Self { rule: None });
+        }
+        std::fs::write(rule, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {}", rule.display()))?;
+        std::fs::set_permissions(rule, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self { rule: Some(rule) })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(rule) = self.rule {
+            let _ = std::fs::remove_file(rule);
+        }
     }
 }
 

@@ -106,7 +106,12 @@ pub fn wire_sink(ctx: XdpContext) -> u32 {
         Some(ether_type) if *ether_type == 0x0800_u16.to_be() => at::<u8>(start, end, 22),
         _ => at::<u8>(start, end, 21),
     };
-    let forwarded = u32::from(ttl.is_some_and(|ttl| *ttl == 63));
+    // The hosts of the world have something to say of their own, with other hop limits.
+    let forwarded = match ttl {
+        Some(64) => 0,
+        Some(63) => 1,
+        _ => return xdp_action::XDP_DROP,
+    };
     if let Some(count) = SINK.get_ptr_mut(forwarded) {
         // SAFETY: per CPU.
         unsafe { *count += 1 };

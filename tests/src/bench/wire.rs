@@ -97,9 +97,11 @@ fn measure(oracle: &mut Oracle, many: u32, frames: u32, rounds: u32) -> Result<R
             ensure!(unwanted == 0, "{}: {unwanted} of {frames} frames came back otherwise than wanted", row.name);
             table.add(&row.name, "Mpps", f64::from(frames) / flight.ns * 1_000.0);
             table.add(&row.name, "ns per frame", flight.ns / f64::from(frames));
-            table.add(&row.name, "lost", (u64::from(frames) - wanted) as f64);
+            ensure!(wanted <= u64::from(frames), "{}: {wanted} of {frames} frames came back", row.name);
+            let missing = (u64::from(frames) - wanted) as f64;
+            table.add(&row.name, "lost", missing);
             if row.subject == ours {
-                lost.push((u64::from(frames) - wanted) as f64);
+                lost.push(missing);
             }
         }
     }
