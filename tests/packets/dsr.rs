@@ -633,7 +633,7 @@ fn b61_a_client_that_has_closed_gets_a_fresh_choice_for_its_next_connection() {
             let frame = Frame::tcp(world.client, world.vip).flags(flags);
             let run = oracle.run(Hook::Ingress, UPLINK, &frame.build());
             let sent = frame.ttl(63).macs(UPLINK_MAC, ROUTER_MAC).build();
-            assert_frames_eq(&run.bytes, &inside(&sent, world.node, &ip(expected)));
+            world.assert_carried(&run.bytes, &world.carry(&sent, world.node, &ip(expected)));
         }
     });
 }
@@ -647,7 +647,7 @@ fn b28_a_recorded_connection_is_unpacked_for_its_own_backend_alone() {
         oracle.run(Hook::Ingress, UPLINK, &request.build());
         let other = ip(world.pod).replace("244.1.5", "244.1.6").replace("1::5", "1::6");
         for (outer, foreign) in [(other, true), (ip(world.pod), false)] {
-            let frame = inside(&request.build(), world.other, &outer);
+            let frame = world.carry(&request.build(), world.other, &outer);
             let run = oracle.run(Hook::Ingress, UPLINK, &frame);
             assert_eq!(run.bytes == frame, foreign, "to {outer}: {:?}", run.outcome);
         }
@@ -662,7 +662,7 @@ fn b28_what_this_node_puts_into_tunnels_it_does_not_take_out_again() {
         let request = Frame::syn(world.client, world.vip);
         let sent = oracle.run(Hook::Ingress, UPLINK, &request.build()).bytes;
         // On its way through this node once more, from another balancing node.
-        for frame in [sent, inside(&request.build(), world.other, &ip(world.far))] {
+        for frame in [sent, world.carry(&request.build(), world.other, &ip(world.far))] {
             let run = oracle.run(Hook::Ingress, UPLINK, &frame);
             assert_eq!(run.outcome, Outcome::Pass);
             assert_frames_eq(&run.bytes, &frame);
@@ -671,7 +671,7 @@ fn b28_what_this_node_puts_into_tunnels_it_does_not_take_out_again() {
         oracle.set_backend(300, 999, world.pod);
         oracle.change_backend_flags(300, |flags| flags | backend_flags::LOCAL);
         oracle.set_selection(100, &[300]);
-        let frame = inside(
+        let frame = world.carry(
             &Frame::syn(&world.client.replace("40000", "40001"), world.vip).build(),
             world.other,
             &ip(world.pod),
