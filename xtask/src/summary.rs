@@ -50,11 +50,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
         if self.skipped > 0 {
-            write!(f, ", {} skipped", self.skipped)?;
+            // In a line of its own: who reads the last one alone expects two numbers.
+            writeln!(f, "{} skipped, as said above", self.skipped)?;
         }
-        Ok(())
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         check(
             "test a::b ... ignored, slow\ntest result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
             true,
-            "0 passed, 0 failed, 1 skipped",
+            "1 skipped, as said above\n0 passed, 0 failed",
             &["a::b"],
         );
     }
