@@ -44,6 +44,10 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(
     if !matches!(P::HOOK, Hook::Ingress) {
         return Packed::PASS;
     }
+    if pkt.is_aggregate() {
+        // No ICMP message is one; the kernel would not shorten it.
+        return Packed::pass::<P>(Reason::IcmpQuote);
+    }
     let Scratch { parsed, flow, partner_key: key, partner, now, .. } = scratch;
     let kind = if key.proto == proto::UDP { encapsulation::GENEVE } else { encapsulation::IPIP };
     let start = content + if kind == encapsulation::GENEVE { size_of::<GeneveHeader>() } else { 0 };
