@@ -273,6 +273,7 @@ fn watched(command: &mut Command) -> Result<(Vec<String>, Option<String>)> {
     });
     let deadline = Instant::now() + LIMIT;
     let mut lines = Vec::new();
+    let mut ended = false;
     loop {
         match receiver.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => {
@@ -281,8 +282,9 @@ fn watched(command: &mut Command) -> Result<(Vec<String>, Option<String>)> {
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             // A process that a test left behind may hold the pipe open for ever.
-            Err(mpsc::RecvTimeoutError::Timeout) if child.try_wait()?.is_some() => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) if ended => break,
+            // Silence from here on is the end; what it said between the silence before and its end is still to come.
+            Err(mpsc::RecvTimeoutError::Timeout) => ended = child.try_wait()?.is_some(),
         }
         if Instant::now() > deadline {
             child.kill()?;
