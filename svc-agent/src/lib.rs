@@ -18,6 +18,7 @@ pub mod datapath;
 pub mod events;
 pub mod expire;
 pub mod flows;
+pub mod hash;
 pub mod health;
 pub mod kernel;
 pub mod metrics;

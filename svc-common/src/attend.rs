@@ -210,7 +210,7 @@ pub fn is_sendable<P: Packet, F: Family>(
     parsed: &Parsed<F::Addr>,
     own: u32,
 ) -> bool {
-    let resolved = flow.flags & flow_flags::HOP_RESOLVED != 0;
+    let resolved = flow.is_resolved();
     match P::HOOK {
         Hook::Xdp => {
             resolved

@@ -240,7 +240,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
         Ok(path) => path,
         Err(reason) => return Decision::Drop(reason),
     };
-    if path != Path::Stack && flow.flags & flow_flags::HOP_RESOLVED == 0 {
+    if path != Path::Stack && !flow.is_resolved() {
         // The next packet asks again.
         flow.epoch = 0;
     }

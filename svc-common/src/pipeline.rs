@@ -141,7 +141,7 @@ fn send<P: Packet, F: Family, const RARE: bool>(
         Packed::DELIVER
     } else if flow.flags & flow_flags::HOP_PEER != 0 && !matches!(P::HOOK, Hook::Xdp) {
         Packed::to_device(Packed::PEER, flow.ifindex)
-    } else if flow.flags & flow_flags::HOP_RESOLVED != 0 {
+    } else if flow.is_resolved() {
         Packed::to_device(Packed::SEND, flow.ifindex)
     } else {
         Packed::to_device(Packed::RESOLVE, flow.ifindex)

@@ -53,7 +53,7 @@ pub fn rewrite<F: Family, const RARE: bool>(
 /// Writes the next hop's addresses if they are resolved.
 #[inline(always)]
 fn set_macs<A>(pkt: &mut impl Packet, flow: &Flow<A>) -> Result<(), Reason> {
-    if flow.flags & flow_flags::HOP_RESOLVED != 0 {
+    if flow.is_resolved() {
         pkt.set_macs(flow.dst_mac, flow.src_mac)?;
     }
     Ok(())

@@ -9,15 +9,16 @@ use aya_ebpf::{
 };
 use svc_common::{
     env::Env,
-    family::Family,
+    family::{Family, V4, V6},
     maps::spec,
-    outcome::Packed,
+    net::Be16,
+    outcome::{Outcome, Packed},
     packet::Packet,
     pipeline,
     stage::{self, Stage},
 };
 
-use crate::{packet::Tc, tc, xdp};
+use crate::{debug_log, maps::Kernel, packet::Tc, tc, xdp};
 
 // Filled by the agent; the index is the stage. One for each hook, as the stages' programs differ.
 #[map]
@@ -60,6 +61,21 @@ pub trait Step {
 
     /// Does it.
     fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed;
+}
+
+/// Does a step with a packet of whichever family, and counts the reason.
+#[inline(always)]
+pub fn run<S: Step, P: Packet>(ether_type: Be16, pkt: &mut P, env: &mut Kernel) -> Outcome {
+    let packed = match ether_type {
+        V4::ETHER_TYPE => S::run::<V4, _, _>(pkt, env),
+        V6::ETHER_TYPE => S::run::<V6, _, _>(pkt, env),
+        _ => Packed::default(),
+    };
+    if let Some(reason) = packed.reason() {
+        Kernel::count(reason);
+    }
+    debug_log::finish();
+    packed.outcome()
 }
 
 /// The ordinary path; see [`pipeline::run`] for `PARTIAL`.

@@ -5,12 +5,12 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
 };
 use svc_common::{
-    family::{Family, V4, V6},
-    outcome::{Outcome, Packed},
+    family::{Family, V4},
+    outcome::Outcome,
 };
 
 use crate::{
-    debug_log, events, kernel,
+    events, kernel,
     maps::Kernel,
     packet::Tc,
     stages::{self, Step},
@@ -25,16 +25,7 @@ pub fn run<S: Step, const EGRESS: bool>(mut pkt: Tc<EGRESS>) -> i32 {
     }
     pkt.pull_headers(S::HEADERS);
     let mut env = Kernel { ctx: pkt.0.as_ptr() };
-    let packed = match ether_type {
-        V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env),
-        V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env),
-        _ => Packed::default(),
-    };
-    if let Some(reason) = packed.reason() {
-        Kernel::count(reason);
-    }
-    debug_log::finish();
-    match packed.outcome() {
+    match stages::run::<S, _>(ether_type, &mut pkt, &mut env) {
         Outcome::Pass | Outcome::Deliver => TC_ACT_UNSPEC,
         Outcome::Send(ifindex) => kernel::redirect(ifindex),
         Outcome::Peer(ifindex) => kernel::redirect_peer(ifindex),

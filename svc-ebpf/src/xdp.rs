@@ -2,14 +2,14 @@
 
 use aya_ebpf::{EbpfContext, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use svc_common::{
-    family::{Family, V4, V6},
-    outcome::{Outcome, Packed},
+    family::{Family, V4},
+    outcome::Outcome,
     packet::Packet,
     wire::EthHeader,
 };
 
 use crate::{
-    debug_log, events, kernel,
+    events, kernel,
     maps::Kernel,
     packet::Xdp,
     stages::{self, Pipeline, Step},
@@ -36,16 +36,7 @@ pub fn run<S: Step, const VETH: bool>(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let ether_type = eth.ether_type;
-    let packed = match ether_type {
-        V4::ETHER_TYPE => S::run::<V4, _, _>(&mut pkt, &mut env),
-        V6::ETHER_TYPE => S::run::<V6, _, _>(&mut pkt, &mut env),
-        _ => Packed::default(),
-    };
-    if let Some(reason) = packed.reason() {
-        Kernel::count(reason);
-    }
-    debug_log::finish();
-    match packed.outcome() {
+    match stages::run::<S, _>(ether_type, &mut pkt, &mut env) {
         // At XDP nothing is resolved by the stack: such packets pass untouched and tc translates them.
         Outcome::Pass | Outcome::Deliver | Outcome::Resolve(_) | Outcome::Peer(_) => xdp_action::XDP_PASS,
         // Frames that veth is told to transmit lie in its ring until something else wakes the peer, unless the peer has

@@ -2,18 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::published::Published;
 use crate::announce::segment::peers;
-use crate::health::{Condition, HealthPorts, Looks, Own, Reply};
+use crate::health::{AGAIN, Condition, HealthPorts, Looks, Own, Reply};
 use crate::sources::kubernetes::WatchedApi;
-
-/// How long an address that is taken is waited for before it is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// How the agent is, from what its tasks tell.
 pub struct Agents {

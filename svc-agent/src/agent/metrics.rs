@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -11,11 +10,8 @@ use super::published::Published;
 use super::view::AgentView;
 use crate::control::View as _;
 use crate::control::api::ObjectFilter;
-use crate::health::{Page, Reply};
+use crate::health::{AGAIN, Page, Reply};
 use crate::metrics::{self, CONTENT_TYPE, PATH};
-
-/// How long an address that is taken is waited for before it is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the task works with.
 pub struct MetricsTask {
@@ -38,11 +34,9 @@ impl MetricsTask {
             PATH => tokio::task::block_in_place(|| page(&view, &published, max_ports)),
             _ => Reply::not_found(),
         };
-        let reply: Arc<dyn Fn(&str) -> Reply + Send + Sync> = Arc::new(reply);
         let mut told = false;
         loop {
-            let asked = reply.clone();
-            match Page::start(self.address, move |path| asked(path)) {
+            match Page::start(self.address, reply.clone()) {
                 Ok(started) => {
                     info!(address = %started.address(), "answering {PATH}");
                     self.published.metrics.set(None);

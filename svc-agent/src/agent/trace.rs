@@ -133,7 +133,7 @@ where
     let next_hop = flow.filter(|flow| redirected && flow.ifindex != 0).map(|flow| NextHop {
         ifindex: flow.ifindex,
         device: devices.iter().find(|device| device.ifindex == flow.ifindex).map(|device| device.name.clone()),
-        mac: (flow.flags & flow_flags::HOP_RESOLVED != 0).then(|| flow.dst_mac.to_string()),
+        mac: flow.is_resolved().then(|| flow.dst_mac.to_string()),
     });
     let backend = flow.filter(|_| translation.is_some()).and_then(|flow| {
         F::backend(view, flow.backend).map(|backend| TracedBackend {

@@ -6,6 +6,8 @@
 
 use std::net::IpAddr;
 
+use crate::hash::{fnv1a, mix};
+
 /// Sizes of tables. All but the first are the largest primes below 2^10, 2^12, .. 2^22, so that a table fills its rows.
 ///
 /// The steps are wide because a change of size moves nearly every slot.
@@ -120,17 +122,12 @@ impl Turn {
 ///
 /// Written out here so that it never changes: nodes of different versions must build equal tables.
 fn hash(member: &Member, seed: u64) -> u64 {
-    let fold = |hash: u64, bytes: &[u8]| {
-        bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-    };
-    let hash = fold(0xcbf2_9ce4_8422_2325, &seed.to_be_bytes());
+    let (seed, port) = (seed.to_be_bytes(), member.port.to_be_bytes());
     let hash = match member.addr {
-        IpAddr::V4(addr) => fold(hash, &addr.octets()),
-        IpAddr::V6(addr) => fold(hash, &addr.octets()),
+        IpAddr::V4(addr) => fnv1a(&[&seed, &addr.octets(), &port]),
+        IpAddr::V6(addr) => fnv1a(&[&seed, &addr.octets(), &port]),
     };
-    let hash = fold(hash, &member.port.to_be_bytes());
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let hash = mix(mix(hash, 30, 0xbf58_476d_1ce4_e5b9), 27, 0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
 }
 

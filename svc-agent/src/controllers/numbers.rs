@@ -3,6 +3,8 @@
 //! Without Kubernetes every node has an agent of its own, and they do not talk to each other. So the name decides where the
 //! search begins, and what is taken decides where it ends.
 
+use crate::hash::{fnv1a, mix};
+
 /// A range of numbers: addresses or ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers {
@@ -38,10 +40,7 @@ impl Numbers {
 
 /// A number for a text, the same on every machine and in every version (FNV-1a, then mixed so that all bits count).
 pub fn seed(text: &str) -> u64 {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = mix(fnv1a(&[text.as_bytes()]), 33, 0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
 

@@ -80,7 +80,7 @@ impl Connection {
             forward: traffic(flow),
             reverse: partner.map(traffic).unwrap_or_default(),
             ifindex: flow.ifindex,
-            next_hop: (flow.flags & flow_flags::HOP_RESOLVED != 0).then_some(flow.dst_mac),
+            next_hop: flow.is_resolved().then_some(flow.dst_mac),
         }
     }
 }

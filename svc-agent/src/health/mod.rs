@@ -24,7 +24,7 @@ use crate::sorted::Sorted;
 use crate::sources::Snapshot;
 
 /// How long a port that is taken, or an address that is not ready, is waited for before it is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+pub const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the servers look at when they are asked.
 pub trait Looks: Send + Sync + 'static {

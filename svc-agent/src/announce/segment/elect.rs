@@ -4,8 +4,9 @@
 //! comes or goes moves only its own. Of the others a node has to know those alone that come before it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::Hasher;
 use std::net::IpAddr;
+
+use crate::hash::{fnv1a, mix};
 
 /// What is known of another node's agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,40 +86,15 @@ fn above(own: &str, others: &BTreeSet<String>, addr: IpAddr) -> Vec<String> {
     above.into_iter().map(|(_, name)| name).collect()
 }
 
-/// The weight of a node for an address. Nodes of different versions have to agree: it never changes.
+/// The weight of a node for an address: FNV-1a, its bits spread by the end of MurmurHash3 so that neighbours differ
+/// everywhere. Nodes of different versions have to agree: it never changes.
 fn weight(name: &str, addr: IpAddr) -> u64 {
-    let mut hasher = Fnv::default();
-    match addr {
-        IpAddr::V4(addr) => hasher.write(&addr.octets()),
-        IpAddr::V6(addr) => hasher.write(&addr.octets()),
-    }
-    hasher.write(name.as_bytes());
-    hasher.finish()
-}
-
-/// FNV-1a, its bits spread by the last step of MurmurHash3: neighbours differ everywhere.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        let mut bits = self.0;
-        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53_u64] {
-            bits = (bits ^ (bits >> 33)).wrapping_mul(factor);
-        }
-        bits ^ (bits >> 33)
-    }
+    let hash = match addr {
+        IpAddr::V4(addr) => fnv1a(&[&addr.octets(), name.as_bytes()]),
+        IpAddr::V6(addr) => fnv1a(&[&addr.octets(), name.as_bytes()]),
+    };
+    let hash = mix(mix(hash, 33, 0xff51_afd7_ed55_8ccd), 33, 0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]

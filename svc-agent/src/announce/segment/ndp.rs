@@ -2,7 +2,10 @@
 
 use std::net::Ipv6Addr;
 
-use svc_common::net::{Be16, Mac, proto};
+use svc_common::{
+    csum,
+    net::{Be16, Mac, proto},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::arp::is_host;
@@ -191,9 +194,5 @@ fn sum(packet: &[u8]) -> u16 {
         [] => 0,
     };
     // At most 65535 bytes, so that it cannot run over.
-    let mut sum = words.map(word).sum::<u32>() + message.len() as u32 + u32::from(proto::ICMPV6);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+    csum::fold(words.map(word).sum::<u32>() + message.len() as u32 + u32::from(proto::ICMPV6))
 }

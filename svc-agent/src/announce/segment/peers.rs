@@ -11,6 +11,7 @@ use axum::body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::Request;
 use hyper::client::conn::http1;
+use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -175,24 +176,15 @@ async fn ask(address: SocketAddr) -> Result<Offer, String> {
     let text = |error: hyper::Error| error.to_string();
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await.map_err(text)?;
-    let request = Request::get(PATH).header("host", address.to_string()).body(Body::empty());
-    let exchange = async {
-        let answer = sender.send_request(request.map_err(|error| error.to_string())?).await.map_err(text)?;
-        if answer.status() != 200 {
-            return Err(format!("its agent answers {PATH} with the status {}", answer.status().as_u16()));
-        }
-        let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.map_err(|error| error.to_string())?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| format!("its agent answers {PATH} with {error}"))
-    };
-    tokio::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        closed = connection => match closed {
-            // Whatever came is in the exchange's hands.
-            Ok(()) => exchange.await,
-            Err(error) => Err(error.to_string()),
-        },
+    // Ends with the exchange; what goes wrong with it is told there.
+    tokio::spawn(connection);
+    let request = Request::get(PATH).header(HOST, address.to_string()).body(Body::empty());
+    let answer = sender.send_request(request.map_err(|error| error.to_string())?).await.map_err(text)?;
+    if answer.status() != 200 {
+        return Err(format!("its agent answers {PATH} with the status {}", answer.status().as_u16()));
     }
+    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| format!("its agent answers {PATH} with {error}"))
 }
 
 #[cfg(test)]
