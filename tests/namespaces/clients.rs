@@ -1,5 +1,8 @@
-//! Clients that nobody here wrote: curl and dig; and programs that behave like others: a shell's keystrokes, one datagram
-//! socket that talks to many. Afterwards no stack has seen a wrong checksum, and hardly any segment was sent twice.
+//! Clients that nobody here wrote: curl, dig and iperf3; programs that behave like others: a shell's keystrokes, one datagram
+//! socket that talks to many; tcpdump and ss as judges. Afterwards no stack has seen a wrong checksum, and hardly any segment was sent twice.
+
+mod iperf;
+mod judges;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
