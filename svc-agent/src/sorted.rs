@@ -13,6 +13,11 @@ const PIECE: usize = 64;
 
 type Piece<K, V> = Arc<Vec<(K, V)>>;
 
+/// Whether two lists share every item: how lists are compared of which each item that did not change keeps its `Arc`.
+pub fn shares_all<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
 /// The map. Cheap to clone; keys and values are cloned when a piece that is shared changes, so they should be, too.
 #[derive(Clone)]
 pub struct Sorted<K, V> {

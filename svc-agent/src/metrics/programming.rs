@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::Histogram;
+use crate::sorted::shares_all;
 use crate::sources::Objects;
 
 /// What is being brought to work.
@@ -26,12 +27,9 @@ impl Programming {
     /// Objects have come: those that were not among the ones before may tell what made them. Of a node that is slow, or was
     /// away, only the first thousand count.
     pub fn changed(&mut self, before: &Objects, now: &Objects) {
-        for (service, slices) in &now.slices {
-            let known = before.slices.get(service).map(Vec::as_slice).unwrap_or_default();
-            let is_same = slices.len() == known.len() && slices.iter().zip(known).all(|(a, b)| Arc::ptr_eq(a, b));
-            if is_same {
-                continue;
-            }
+        for change in now.slices.changes(&before.slices, |old, new| shares_all(old, new)) {
+            let [known, slices] =
+                [change.before, change.now].map(|slices| slices.map(Vec::as_slice).unwrap_or_default());
             let new = slices.iter().filter(|slice| !known.iter().any(|known| Arc::ptr_eq(slice, known)));
             let triggers = new.filter_map(|slice| slice.triggered).filter(|trigger| *trigger >= self.since);
             self.pending.extend(triggers.take(1000_usize.saturating_sub(self.pending.len())));

@@ -7,7 +7,7 @@ use super::claims::{Granted, Grants, grant, inherit};
 use super::service::resolve;
 use super::{Desired, Inherited, Node, Policy, ResolvedPort};
 use crate::model::{EndpointSlice, Problem, Service, ServiceName};
-use crate::sorted::Sorted;
+use crate::sorted::{Sorted, shares_all};
 use crate::sources::{Objects, Snapshot};
 
 /// Turns snapshots into desired states.
@@ -69,10 +69,8 @@ impl Resolver {
             touched.extend(self.grants.changed(&before));
             self.node = Some(node.clone());
         }
-        let same = |old: &Vec<Arc<EndpointSlice>>, new: &Vec<Arc<EndpointSlice>>| {
-            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
-        };
-        touched.extend(objects.slices.changes(&self.slices, same).iter().map(|change| change.key.clone()));
+        let slices = objects.slices.changes(&self.slices, |old, new| shares_all(old, new));
+        touched.extend(slices.iter().map(|change| change.key.clone()));
         if moved {
             touched.extend(objects.services.keys().cloned());
         }
@@ -154,10 +152,7 @@ impl Cached {
     }
 
     fn is_of(&self, service: &Arc<Service>, slices: &[Arc<EndpointSlice>], granted: &[Granted]) -> bool {
-        Arc::ptr_eq(&self.service, service)
-            && self.slices.len() == slices.len()
-            && self.slices.iter().zip(slices).all(|(old, new)| Arc::ptr_eq(old, new))
-            && self.granted == granted
+        Arc::ptr_eq(&self.service, service) && shares_all(&self.slices, slices) && self.granted == granted
     }
 }
 
