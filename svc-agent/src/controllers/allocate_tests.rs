@@ -132,7 +132,7 @@ fn what_was_given_stays_and_is_given_back_with_the_service() {
     assert!(problems.is_empty() && fewer["c"].contains("lb:"), "{fewer:?} {problems:?}");
     assert_eq!(again.memory().services.len(), 2);
     let (none, _) = complete(&mut again, "");
-    assert!(none.is_empty() && *again.memory() == Memory::default());
+    assert!(none.is_empty() && **again.memory() == Memory::default());
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_a_service_no_longer_wants_is_given_back() {
         (0, None, 0)
     );
     complete(&mut controllers, &service("web", "clusterIP: 10.96.0.77"));
-    assert_eq!(*controllers.memory(), Memory::default());
+    assert_eq!(**controllers.memory(), Memory::default());
 }
 
 #[test]

@@ -212,8 +212,9 @@ fn b80_a_change_of_one_pod_costs_the_services_that_select_it() {
     controllers.complete(source.clone());
     assert_eq!(controllers.selection.remade(), 0);
     let later = snapshot(&text.replace("10.0.0.3\"", "10.0.0.33\""));
-    let changed = later.objects.pods["default"]["p3"].clone();
-    source.objects.pods.get_mut("default").unwrap().insert("p3".to_owned(), changed);
+    let (namespace, [p3, p4]) = ("default".to_owned(), ["p3", "p4"].map(str::to_owned));
+    let changed = later.objects.pods[&namespace][&p3].clone();
+    source.objects.pods.get_mut(&namespace).unwrap().insert(p3, changed);
     let second = controllers.complete(source.clone());
     // Two Services select p3.
     assert_eq!(controllers.selection.remade(), 2);
@@ -221,7 +222,7 @@ fn b80_a_change_of_one_pod_costs_the_services_that_select_it() {
         first.objects.slices.iter().filter(|(name, slices)| !Arc::ptr_eq(&slices[0], &second.objects.slices[*name][0]));
     assert_eq!(changed.map(|(name, _)| name.name.as_str()).collect::<Vec<_>>(), ["s13", "s3"]);
     // One that goes takes its endpoints along.
-    source.objects.pods.get_mut("default").unwrap().remove("p4");
+    source.objects.pods.get_mut(&namespace).unwrap().remove(&p4);
     let third = controllers.complete(source);
     assert_eq!(third.objects.slices.values().filter(|slices| slices[0].endpoints.is_empty()).count(), 2);
 }

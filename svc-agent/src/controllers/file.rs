@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::memory::Memory;
@@ -22,7 +23,7 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct StateFile {
     path: PathBuf,
     /// What it holds, if that is known to be what was written last.
-    written: Option<Memory>,
+    written: Option<Arc<Memory>>,
     /// What went wrong at the start, told as long as the agent runs: addresses may have changed by it.
     lost: Option<Problem>,
     /// What is there could neither be read nor set aside, so it stays as it is.
@@ -36,12 +37,12 @@ impl StateFile {
         let mut file = Self { path, written: None, lost: None, keep: false };
         let memory = match read(&file.path) {
             Ok(None) => {
-                file.written = Some(Memory::default());
+                file.written = Some(Arc::default());
                 Memory::default()
             }
             Ok(Some(text)) => match Memory::parse(&text) {
                 Ok(memory) => {
-                    file.written = Some(memory.clone());
+                    file.written = Some(Arc::new(memory.clone()));
                     memory
                 }
                 Err(error) => file.set_aside(&error),
@@ -53,8 +54,9 @@ impl StateFile {
     }
 
     /// Writes what changed, and says what is wrong with the file.
-    pub fn store(&mut self, memory: &Memory) -> Vec<Problem> {
+    pub fn store(&mut self, memory: &Arc<Memory>) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self.lost.iter().cloned().collect();
+        // An `Arc` compares its pointers first.
         if self.keep || self.written.as_ref() == Some(memory) {
             return problems;
         }
@@ -155,9 +157,9 @@ mod tests {
         tempfile::Builder::new().prefix("svct-").tempdir().unwrap()
     }
 
-    fn memory() -> Memory {
+    fn memory() -> Arc<Memory> {
         let allocation = Allocation { node_ports: [(80, 31_000)].into(), ..Allocation::default() };
-        Memory { services: [(ServiceName::new("default", "web"), allocation)].into() }
+        Arc::new(Memory { services: [(ServiceName::new("default", "web"), allocation)].into() })
     }
 
     #[test]
@@ -165,14 +167,14 @@ mod tests {
         let dir = dir();
         let state = dir.path().join("state");
         let (mut file, found) = StateFile::open(&state);
-        assert_eq!((found, file.store(&Memory::default())), (Memory::default(), vec![]));
+        assert_eq!((found, file.store(&Arc::default())), (Memory::default(), vec![]));
         assert!(!state.exists(), "nothing to remember needs no file");
         assert_eq!(file.store(&memory()), []);
-        assert_eq!(StateFile::open(&state).1, memory());
+        assert_eq!(StateFile::open(&state).1, *memory());
         assert_eq!(fs::metadata(state.join(NAME)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         fs::write(state.join("allocations.json.new"), "half a dra").unwrap();
-        assert_eq!(file.store(&Memory::default()), []);
+        assert_eq!(file.store(&Arc::default()), []);
         assert_eq!(StateFile::open(&state).1, Memory::default());
     }
 
@@ -194,7 +196,7 @@ mod tests {
                 .filter(|path| path.to_string_lossy().contains("broken"))
                 .collect();
             assert_eq!(fs::read_to_string(&aside[0]).unwrap(), broken);
-            assert_eq!(StateFile::open(dir.path()).1, memory());
+            assert_eq!(StateFile::open(dir.path()).1, *memory());
         }
         let dir = dir();
         fs::write(dir.path().join(NAME), b"\xff").unwrap();
@@ -208,7 +210,7 @@ mod tests {
         symlink("other", dir.path().join(NAME)).unwrap();
         let (mut file, found) = StateFile::open(dir.path());
         assert_eq!(found, Memory::default());
-        file.store(&Memory::default());
+        file.store(&Arc::default());
         assert_eq!(fs::read_to_string(dir.path().join("other")).unwrap(), memory().to_text());
     }
 

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use crate::model::{Endpoint, EndpointSlice, Problem, Protocol, Service, ServiceName};
 use crate::probe::{Failing, Target};
 use crate::resolve::at;
+use crate::sorted::{Sorted, shares_all};
 use crate::sources::Objects;
 
 /// What was made of the slices of each Service that is checked.
 #[derive(Debug, Default)]
 pub struct Health {
+    /// All Services as they were seen last, and those that ask for checks.
+    services: Sorted<ServiceName, Arc<Service>>,
+    checked: BTreeSet<ServiceName>,
     made: BTreeMap<ServiceName, Vec<Made>>,
 }
 
@@ -33,15 +37,21 @@ impl Health {
     ) -> BTreeSet<Target> {
         let mut targets = BTreeSet::new();
         let mut before = std::mem::take(&mut self.made);
-        for (name, service) in &objects.services {
-            if service.health_check.is_none() {
-                continue;
+        for change in objects.services.changes(&self.services, Arc::ptr_eq) {
+            if change.now.is_some_and(|service| service.health_check.is_some()) {
+                self.checked.insert(change.key.clone());
+            } else {
+                self.checked.remove(change.key);
             }
-            let Some(slices) = objects.slices.get_mut(name) else { continue };
+        }
+        self.services = objects.services.clone();
+        for name in &self.checked {
+            let (Some(service), Some(given)) = (objects.services.get(name), objects.slices.get(name)) else { continue };
+            let mut slices = given.clone();
             let old = before.remove(name).unwrap_or_default();
             let mut failed = Vec::new();
             let mut made = Vec::new();
-            for slice in slices.iter_mut() {
+            for slice in &mut slices {
                 let given = slice.clone();
                 let checked = check(service, &given, failing, &mut targets, &mut failed);
                 let known = old.iter().find(|old| Arc::ptr_eq(&old.given, &given) && *old.checked == checked);
@@ -52,8 +62,11 @@ impl Health {
                 };
                 made.push(Made { given, checked: slice.clone() });
             }
-            problems.extend(unchecked(service, slices));
+            problems.extend(unchecked(service, &slices));
             problems.extend(told(service, failed));
+            if !shares_all(given, &slices) {
+                objects.slices.insert(name.clone(), slices);
+            }
             self.made.insert(name.clone(), made);
         }
         targets

@@ -25,7 +25,6 @@ mod endpoints_tests;
 #[cfg(test)]
 mod property_tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use self::allocate::allocate;
@@ -41,34 +40,29 @@ use crate::sources::Snapshot;
 #[derive(Debug, Default)]
 pub struct Controllers {
     settings: Settings,
-    memory: Memory,
+    memory: Arc<Memory>,
     /// The last input, and what came of it.
-    before: BTreeMap<ServiceName, Done>,
+    given: Sorted<ServiceName, Arc<Service>>,
+    completed: Sorted<ServiceName, Arc<Service>>,
     complete: bool,
     problems: Vec<Problem>,
     selection: Selection,
 }
 
-#[derive(Debug)]
-struct Done {
-    given: Arc<Service>,
-    completed: Arc<Service>,
-}
-
 impl Controllers {
     /// Controllers that may give away what the settings say, and gave away what they remember.
-    pub fn new(settings: Settings, memory: Memory) -> Self {
-        Self { settings, memory, ..Self::default() }
+    pub fn new(settings: Settings, memory: impl Into<Arc<Memory>>) -> Self {
+        Self { settings, memory: memory.into(), ..Self::default() }
     }
 
     /// Completes the objects: what is given in them stays as it is. What did not change keeps its `Arc`.
     pub fn complete(&mut self, mut snapshot: Snapshot) -> Snapshot {
         let objects = &mut snapshot.objects;
-        if self.complete != snapshot.complete || !self.knows(&objects.services) {
+        let known = objects.services.changes(&self.given, Arc::ptr_eq).is_empty();
+        if self.complete != snapshot.complete || !known {
             self.allocate(&objects.services, snapshot.complete);
         }
-        let completed = self.before.iter().map(|(name, done)| (name.clone(), done.completed.clone()));
-        objects.services = completed.collect();
+        objects.services = self.completed.clone();
         snapshot.problems.extend(self.problems.iter().cloned());
         self.selection.complete(
             &objects.services,
@@ -81,30 +75,26 @@ impl Controllers {
     }
 
     /// What was given to whom, for a file.
-    pub fn memory(&self) -> &Memory {
+    pub const fn memory(&self) -> &Arc<Memory> {
         &self.memory
-    }
-
-    fn knows(&self, services: &Sorted<ServiceName, Arc<Service>>) -> bool {
-        let same = |((name, service), (old_name, old)): ((&ServiceName, &Arc<Service>), (&ServiceName, &Done))| {
-            name == old_name && Arc::ptr_eq(service, &old.given)
-        };
-        services.len() == self.before.len() && services.iter().zip(&self.before).all(same)
     }
 
     fn allocate(&mut self, services: &Sorted<ServiceName, Arc<Service>>, complete: bool) {
         let allocated = allocate(services, &self.settings, &self.memory, complete);
-        let mut before = std::mem::take(&mut self.before);
+        for change in services.changes(&self.given, Arc::ptr_eq).iter().filter(|change| change.now.is_none()) {
+            self.completed.remove(change.key);
+        }
         for (name, service) in allocated.services {
             let Some(given) = services.get(&name) else { continue };
-            let completed = match before.remove(&name) {
+            let completed = match self.completed.get(&name) {
+                Some(done) if **done == service => continue,
                 _ if service == **given => given.clone(),
-                Some(done) if *done.completed == service => done.completed,
                 Some(_) | None => Arc::new(service),
             };
-            self.before.insert(name, Done { given: given.clone(), completed });
+            self.completed.insert(name, completed);
         }
-        self.memory = allocated.memory;
+        self.given = services.clone();
+        self.memory = Arc::new(allocated.memory);
         self.problems = allocated.problems;
         self.complete = complete;
     }

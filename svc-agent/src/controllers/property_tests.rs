@@ -155,7 +155,7 @@ proptest! {
         for (wishes, complete, restart) in steps {
             if restart {
                 let memory = Memory::parse(&controllers.memory().to_text()).unwrap();
-                prop_assert_eq!(&memory, controllers.memory());
+                prop_assert_eq!(&memory, controllers.memory().as_ref());
                 controllers = Controllers::new(settings(), memory);
             }
             let wishes = unique(&wishes);

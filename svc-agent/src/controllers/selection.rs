@@ -1,21 +1,30 @@
 //! Keeps the endpoints that were made, so that a change of one Pod costs the Services that select it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::endpoints::{matches, selects, slices};
 use crate::model::{EndpointSlice, Node, Pod, Problem, Service, ServiceName};
-use crate::sorted::Sorted;
+use crate::sorted::{Sorted, shares_all};
 
 /// Pods by name.
-type Pods = BTreeMap<String, Arc<Pod>>;
+type Pods = Sorted<String, Arc<Pod>>;
+/// Endpoints by Service.
+type Slices = Sorted<ServiceName, Vec<Arc<EndpointSlice>>>;
 
 /// What was made of each Service, and what of.
 #[derive(Debug, Default)]
 pub struct Selection {
-    pods: BTreeMap<String, Pods>,
+    /// The last input; maps that share what did not change tell at once what did.
+    services: Sorted<ServiceName, Arc<Service>>,
+    pods: Sorted<String, Pods>,
     nodes: BTreeMap<String, Arc<Node>>,
+    given: Slices,
+    /// The last result: what was given, and what was made.
+    whole: Slices,
     made: BTreeMap<ServiceName, Made>,
+    /// What is wrong with Services; most have no entry.
+    problems: BTreeMap<ServiceName, Vec<Problem>>,
     /// How many Services were made anew by the last call.
     remade: usize,
 }
@@ -24,53 +33,91 @@ pub struct Selection {
 struct Made {
     service: Arc<Service>,
     slices: Vec<Arc<EndpointSlice>>,
-    problems: Vec<Problem>,
 }
 
 impl Selection {
-    /// Adds the endpoints of the Services that select Pods and have none yet to `slices`.
+    /// Adds the endpoints of the Services that select Pods and have none yet to `slices`. What did not change is not looked
+    /// at.
     pub fn complete(
         &mut self,
         services: &Sorted<ServiceName, Arc<Service>>,
-        pods: &BTreeMap<String, Pods>,
+        pods: &Sorted<String, Pods>,
         nodes: &BTreeMap<String, Arc<Node>>,
-        given: &mut Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
+        slices: &mut Slices,
         problems: &mut Vec<Problem>,
     ) {
-        let zones = |nodes: &BTreeMap<String, Arc<Node>>| -> Vec<_> {
-            nodes.values().map(|node| (node.name.clone(), node.zone.clone())).collect()
-        };
-        let moved = zones(nodes) != zones(&self.nodes);
-        let mut before = std::mem::take(&mut self.made);
+        let due = self.due(services, pods, nodes, slices);
         self.remade = 0;
-        let none = Pods::new();
         let mut namespace: Option<Namespace<'_>> = None;
-        for (name, service) in services {
-            if !selects(service) || given.contains_key(name) {
+        for name in due {
+            let old = self.made.remove(&name);
+            let service = services.get(&name).filter(|service| selects(service) && !slices.contains_key(&name));
+            let made = service.map(|service| {
+                // Services come sorted by namespace.
+                let namespace = match namespace.take().filter(|last| last.name == name.namespace) {
+                    Some(last) => namespace.insert(last),
+                    None => namespace.insert(Namespace::new(&name.namespace, pods.get(&name.namespace))),
+                };
+                Made::new(service, namespace, nodes, old)
+            });
+            self.take(name, made, slices);
+        }
+        self.services = services.clone();
+        self.pods = pods.clone();
+        self.nodes.clone_from(nodes);
+        self.given = std::mem::replace(slices, self.whole.clone());
+        problems.extend(self.problems.values().flatten().cloned());
+    }
+
+    /// The Services whose endpoints may not be what they were.
+    fn due(
+        &self,
+        services: &Sorted<ServiceName, Arc<Service>>,
+        pods: &Sorted<String, Pods>,
+        nodes: &BTreeMap<String, Arc<Node>>,
+        given: &Slices,
+    ) -> BTreeSet<ServiceName> {
+        let changed = services.changes(&self.services, Arc::ptr_eq);
+        let mut due: BTreeSet<ServiceName> = changed.iter().map(|change| change.key.clone()).collect();
+        let changed = given.changes(&self.given, |old, new| shares_all(old, new));
+        due.extend(changed.iter().map(|change| change.key.clone()));
+        if !zones(nodes).eq(zones(&self.nodes)) {
+            due.extend(self.made.keys().cloned());
+        }
+        let none = Pods::new();
+        for change in pods.changes(&self.pods, |_, _| false) {
+            let (before, now) = (change.before.unwrap_or(&none), change.now.unwrap_or(&none));
+            let changed = now.changes(before, Arc::ptr_eq);
+            if changed.is_empty() {
                 continue;
             }
-            // Services come sorted by namespace.
-            let namespace = match namespace.take().filter(|last| last.name == name.namespace) {
-                Some(last) => namespace.insert(last),
-                None => {
-                    let old = self.pods.get(&name.namespace).unwrap_or(&none);
-                    let new = pods.get(&name.namespace).unwrap_or(&none);
-                    namespace.insert(Namespace::new(&name.namespace, old, new))
-                }
+            let touches = |made: &Made| {
+                let mut both = changed.iter().flat_map(|change| change.before.into_iter().chain(change.now));
+                both.any(|pod| matches(&made.service, pod))
             };
-            let made = match before.remove(name) {
-                Some(made) if !moved && Arc::ptr_eq(&made.service, service) && !namespace.touches(service) => made,
-                old => {
-                    self.remade += 1;
-                    Made::new(service, namespace, nodes, old)
-                }
-            };
-            problems.extend(made.problems.iter().cloned());
-            given.insert(name.clone(), made.slices.clone());
-            self.made.insert(name.clone(), made);
+            let own = self.made.range(ServiceName::new(change.key.as_str(), "")..);
+            let own = own.take_while(|(name, _)| name.namespace == *change.key);
+            due.extend(own.filter(|(_, made)| touches(made)).map(|(name, _)| name.clone()));
         }
-        self.pods.clone_from(pods);
-        self.nodes.clone_from(nodes);
+        due
+    }
+
+    /// Puts what was made, if anything was, in the place of what was given.
+    fn take(&mut self, name: ServiceName, made: Option<(Made, Vec<Problem>)>, given: &Slices) {
+        let slices = made.as_ref().map(|(made, _)| &made.slices).or_else(|| given.get(&name));
+        match slices {
+            Some(slices) if self.whole.get(&name).is_some_and(|known| shares_all(known, slices)) => {}
+            Some(slices) => drop(self.whole.insert(name.clone(), slices.clone())),
+            None => drop(self.whole.remove(&name)),
+        }
+        self.problems.remove(&name);
+        if let Some((made, problems)) = made {
+            self.remade += 1;
+            if !problems.is_empty() {
+                self.problems.insert(name.clone(), problems);
+            }
+            self.made.insert(name, made);
+        }
     }
 
     /// How many Services were made anew by the last call.
@@ -80,13 +127,18 @@ impl Selection {
     }
 }
 
+/// Nodes by name with their zones.
+fn zones(nodes: &BTreeMap<String, Arc<Node>>) -> impl Iterator<Item = (&String, &Option<String>)> {
+    nodes.iter().map(|(name, node)| (name, &node.zone))
+}
+
 impl Made {
     fn new(
         service: &Arc<Service>,
         namespace: &mut Namespace<'_>,
         nodes: &BTreeMap<String, Arc<Node>>,
         old: Option<Self>,
-    ) -> Self {
+    ) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let made = slices(service, namespace.matching(service).into_iter(), nodes, &mut problems);
         let mut old = old.map(|old| old.slices).unwrap_or_default();
@@ -94,16 +146,14 @@ impl Made {
             Some(i) => old.swap_remove(i),
             None => Arc::new(slice),
         });
-        Self { service: service.clone(), slices: shared.collect(), problems }
+        (Self { service: service.clone(), slices: shared.collect() }, problems)
     }
 }
 
-/// The Pods of one namespace, and which of them changed.
+/// The Pods of one namespace.
 struct Namespace<'a> {
-    name: &'a str,
-    pods: &'a Pods,
-    /// Pods that came, went or changed, as they were and as they are.
-    changed: Vec<&'a Pod>,
+    name: String,
+    pods: Option<&'a Pods>,
     /// Pods by label; made when the first Service asks.
     by_label: Option<HashMap<(&'a str, &'a str), Vec<&'a Pod>>>,
     asked: usize,
@@ -113,29 +163,20 @@ struct Namespace<'a> {
 const ASKED: usize = 4;
 
 impl<'a> Namespace<'a> {
-    fn new(name: &'a str, old: &'a Pods, new: &'a Pods) -> Self {
-        let same = |name: &String, pod: &Arc<Pod>, others: &Pods| {
-            others.get(name).is_some_and(|other| Arc::ptr_eq(pod, other))
-        };
-        let went = old.iter().filter(|(name, pod)| !same(name, pod, new));
-        let came = new.iter().filter(|(name, pod)| !same(name, pod, old));
-        let changed = went.chain(came).map(|(_, pod)| pod.as_ref()).collect();
-        Self { name, pods: new, changed, by_label: None, asked: 0 }
-    }
-
-    fn touches(&self, service: &Service) -> bool {
-        self.changed.iter().any(|pod| matches(service, pod))
+    fn new(name: &str, pods: Option<&'a Pods>) -> Self {
+        Self { name: name.to_owned(), pods, by_label: None, asked: 0 }
     }
 
     /// The Pods that a Service selects, in the order of their names.
     fn matching(&mut self, service: &Service) -> Vec<&'a Pod> {
         self.asked += 1;
+        let pods = self.pods.into_iter().flat_map(Pods::values);
         if self.asked <= ASKED {
-            return self.pods.values().map(Arc::as_ref).filter(|pod| matches(service, pod)).collect();
+            return pods.map(Arc::as_ref).filter(|pod| matches(service, pod)).collect();
         }
         let index = self.by_label.get_or_insert_with(|| {
             let mut index: HashMap<(&str, &str), Vec<&Pod>> = HashMap::new();
-            for pod in self.pods.values() {
+            for pod in pods {
                 for (key, value) in &pod.labels {
                     index.entry((key, value)).or_default().push(pod);
                 }

@@ -2,32 +2,36 @@
 
 use std::path::Path;
 
-use super::manifests::ManifestSource;
-use super::{Snapshot, merge};
+use super::manifests::{Files, Union};
+use super::{Keeper, Snapshot};
 use crate::model::Rules;
 
 /// Both sources as one.
 #[derive(Debug)]
 pub struct LocalSources {
-    manifests: ManifestSource,
-    applied: ManifestSource,
+    manifests: Files,
+    applied: Files,
+    union: Union,
 }
 
 impl LocalSources {
     /// `applied` is the directory of [`super::applied::Applied::objects`].
     pub fn new(manifests: &Path, applied: &Path, rules: &Rules) -> Self {
         Self {
-            manifests: ManifestSource::new(manifests, rules.clone()),
-            applied: ManifestSource::of_applied(applied, rules.clone()),
+            manifests: Files::new(manifests, Keeper::Manifests, rules.clone()),
+            applied: Files::new(applied, Keeper::Applied, rules.clone()),
+            union: Union::default(),
         }
     }
 
-    /// As [`ManifestSource::load`]; where both define an object, the manifest counts.
+    /// Reads what changed and returns the whole state; where both define an object, the manifest counts.
     pub fn load(&mut self) -> Snapshot {
-        merge([self.manifests.load(), self.applied.load()])
+        self.manifests.look(&mut self.union);
+        self.applied.look(&mut self.union);
+        self.union.snapshot()
     }
 
-    /// As [`ManifestSource::changed`].
+    /// Waits until something may have changed; then [`Self::load`] tells what. May be dropped at any await.
     pub async fn changed(&mut self) {
         tokio::select! {
             () = self.manifests.changed() => {}

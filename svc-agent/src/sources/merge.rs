@@ -44,8 +44,10 @@ fn add(whole: &mut Snapshot, more: Snapshot) {
         both.sort_by(|a, b| a.name.cmp(&b.name));
         all.slices.insert(name.clone(), both);
     }
-    for (namespace, mut pods) in more.pods {
-        all.pods.entry(namespace).or_default().append(&mut pods);
+    for (namespace, pods) in &more.pods {
+        let mut both = all.pods.get(namespace).cloned().unwrap_or_default();
+        both.extend(pods.iter().map(|(name, pod)| (name.clone(), pod.clone())));
+        all.pods.insert(namespace.clone(), both);
     }
     all.nodes.extend(more.nodes);
     for (kind, count) in more.counts {

@@ -39,7 +39,7 @@ pub struct Objects {
     /// Endpoints by the Service they belong to, sorted by name.
     pub slices: Sorted<ServiceName, Vec<Arc<EndpointSlice>>>,
     /// Pods by namespace and name.
-    pub pods: BTreeMap<String, BTreeMap<String, Arc<Pod>>>,
+    pub pods: Sorted<String, Sorted<String, Arc<Pod>>>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Arc<Node>>,
     /// All of these objects as they were given, and those that were refused.

@@ -64,6 +64,15 @@ pub struct Good {
     pub raw: Raw,
 }
 
+/// An object that has no good version.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Its identity.
+    pub key: ObjectKey,
+    /// As it was given.
+    pub raw: Raw,
+}
+
 /// What is remembered of one file.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -71,9 +80,9 @@ pub struct Memory {
     /// Who keeps the file.
     keeper: Keeper,
     /// The objects to use, in the order of the file.
-    pub good: Vec<Good>,
-    /// The objects that have no good version, as they were given.
-    pub refused: Vec<(ObjectKey, Raw)>,
+    pub good: Vec<Arc<Good>>,
+    /// The objects that have no good version.
+    pub refused: Vec<Arc<Refused>>,
     /// What is wrong with the version that was read last.
     pub problems: Vec<Problem>,
     /// Objects of kinds that are not used.
@@ -140,8 +149,9 @@ impl Memory {
         for document in documents {
             contents.add(name, document, rules);
         }
-        let before: BTreeMap<ObjectKey, Good> = self.good.drain(..).map(|good| (good.key.clone(), good)).collect();
-        let refused: BTreeMap<ObjectKey, Raw> = self.refused.drain(..).collect();
+        let before: BTreeMap<ObjectKey, Arc<Good>> = self.good.drain(..).map(|good| (good.key.clone(), good)).collect();
+        let refused: BTreeMap<ObjectKey, Arc<Refused>> =
+            self.refused.drain(..).map(|refused| (refused.key.clone(), refused)).collect();
         self.problems.clear();
         self.ignored = contents.ignored;
         let mut lost = false;
@@ -149,10 +159,10 @@ impl Memory {
             let old = read.key.as_ref().and_then(|key| before.get(key));
             let kept = match (read.key, read.object, old) {
                 (Some(key), Some(object), old) => {
-                    let earlier = old.map(|old| &old.raw).or_else(|| refused.get(&key));
+                    let earlier = old.map(|old| &old.raw).or_else(|| refused.get(&key).map(|refused| &refused.raw));
                     let raw = Raw::new(&read.raw, self.keeper, &read.origin).following(earlier);
                     let object = Shared::new(object, old.map(|old| &old.object));
-                    self.good.push(Good { key, origin: read.origin, object, raw });
+                    self.good.push(Arc::new(Good { key, origin: read.origin, object, raw }));
                     false
                 }
                 (_, _, Some(old)) => {
@@ -162,9 +172,10 @@ impl Memory {
                 (key, _, None) => {
                     lost = true;
                     if let Some(key) = key {
-                        let mut raw = Raw::new(&read.raw, self.keeper, &read.origin).following(refused.get(&key));
+                        let earlier = refused.get(&key).map(|refused| &refused.raw);
+                        let mut raw = Raw::new(&read.raw, self.keeper, &read.origin).following(earlier);
                         raw.refused = true;
-                        self.refused.push((key, raw));
+                        self.refused.push(Arc::new(Refused { key, raw }));
                     }
                     false
                 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::model::text::escape;
 
 /// Files read at most; more is not a directory of manifests.
-const MAX_FILES: usize = 50_000;
+pub const MAX_FILES: usize = 50_000;
 /// File times are coarse: at most a tick of the kernel's clock.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 /// Directories entered below each other at most.
@@ -74,6 +74,21 @@ pub struct Scan {
     pub unreadable: Vec<(String, String)>,
     /// There were too many files: some that were there before may be missing here.
     pub truncated: bool,
+    /// There are links: a file may be there under two names, or change behind one.
+    pub linked: bool,
+}
+
+/// What is at a path below a directory.
+#[derive(Debug)]
+pub enum At {
+    /// A manifest.
+    File(Found),
+    /// Nothing; the name is that of the file that may have been there.
+    Nothing(String),
+    /// What a walk would pass over.
+    Ignored,
+    /// Something that only a walk can place.
+    Unclear,
 }
 
 /// Looks at a directory and what is below it, or at a single file of any name.
@@ -91,11 +106,39 @@ pub fn scan(root: &Path) -> io::Result<Scan> {
         walk.directory(root, "", 0)?;
     } else {
         let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
+        // Its directory is none that is walked.
+        walk.scan.linked = true;
         let json = root.extension().is_some_and(|extension| extension == "json");
         walk.scan.files.push(Found { name: escape(&name), path: root.to_owned(), stamp: Stamp::of(&metadata), json });
     }
     walk.scan.files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(walk.scan)
+}
+
+/// Looks at one path below a directory that was walked and had no links: what the walk would find there.
+pub fn look_at(root: &Path, path: &Path) -> At {
+    let Ok(below) = path.strip_prefix(root) else { return At::Unclear };
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    if parts.iter().any(|part| part.starts_with('.')) {
+        return At::Ignored;
+    }
+    let (Some(last), true) = (parts.last(), parts.len() <= MAX_DEPTH) else { return At::Unclear };
+    if !is_manifest(last) {
+        return At::Ignored;
+    }
+    let name = parts.iter().map(|part| escape(part)).collect::<Vec<_>>().join("/");
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.nlink() == 1 => {
+            At::File(Found { name, path: path.to_owned(), stamp: Stamp::of(&metadata), json: last.ends_with(".json") })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => At::Nothing(name),
+        Ok(_) | Err(_) => At::Unclear,
+    }
+}
+
+/// Whether a file with this name is one of those that are read.
+pub fn is_manifest(name: &str) -> bool {
+    [".json", ".yaml", ".yml"].iter().any(|end| name.ends_with(end))
 }
 
 #[derive(Default)]
@@ -119,14 +162,18 @@ impl Walk {
             let metadata = match fs::metadata(entry.path()) {
                 Ok(metadata) => metadata,
                 // Gone since the listing, or a link to nothing: a file that is not there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.scan.linked |= entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                    continue;
+                }
                 Err(error) => {
                     self.scan.unreadable.push((name, error.to_string()));
                     continue;
                 }
             };
+            self.scan.linked |= entry.file_type().is_ok_and(|kind| kind.is_symlink());
             let json = file_name.ends_with(".json");
-            let wanted = metadata.is_dir() || json || file_name.ends_with(".yaml") || file_name.ends_with(".yml");
+            let wanted = metadata.is_dir() || is_manifest(&file_name);
             if !wanted || !self.seen.insert((metadata.dev(), metadata.ino())) {
                 continue;
             }
@@ -145,6 +192,7 @@ impl Walk {
                 self.scan.truncated = true;
                 return Ok(());
             } else {
+                self.scan.linked |= metadata.nlink() > 1;
                 self.scan.files.push(Found { name, path: entry.path(), stamp: Stamp::of(&metadata), json });
             }
         }

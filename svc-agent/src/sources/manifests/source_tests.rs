@@ -263,6 +263,60 @@ async fn changes_are_noticed_at_once() {
 }
 
 #[tokio::test]
+async fn b80_a_change_of_one_file_is_looked_at_alone() {
+    let mut world =
+        World::new(&[("a.yaml", &service("a", 1)), ("b.yaml", &service("b", 2)), ("c.yaml", &service("c", 3))]);
+    settled(&mut world).await;
+    // Replaced, written in place, new, gone.
+    world.write("a.yaml", &service("a", 4));
+    expect(&noticed(&mut world.source).await, &[("a", 4), ("b", 2), ("c", 3)], 0, true);
+    assert_eq!(world.source.files.seen(), 1);
+    settled(&mut world).await;
+    fs::write(world.at("b.yaml"), service("b", 5)).unwrap();
+    expect(&noticed(&mut world.source).await, &[("a", 4), ("b", 5), ("c", 3)], 0, true);
+    assert_eq!(world.source.files.seen(), 1);
+    settled(&mut world).await;
+    world.write("d.yaml", &service("d", 6));
+    expect(&noticed(&mut world.source).await, &[("a", 4), ("b", 5), ("c", 3), ("d", 6)], 0, true);
+    assert_eq!(world.source.files.seen(), 1);
+    settled(&mut world).await;
+    fs::remove_file(world.at("c.yaml")).unwrap();
+    expect(&noticed(&mut world.source).await, &[("a", 4), ("b", 5), ("d", 6)], 0, true);
+    assert_eq!(world.source.files.seen(), 0);
+}
+
+#[tokio::test]
+async fn what_a_directory_or_a_link_takes_along_is_noticed() {
+    let mut world = World::new(&[("a.yaml", &service("a", 1))]);
+    fs::create_dir(world.at("sub.yaml")).unwrap();
+    fs::create_dir(world.at("away")).unwrap();
+    world.write("sub.yaml/b.yaml", &service("b", 2));
+    world.write("away/c.yaml", &service("c", 3));
+    expect(&settled(&mut world).await, &[("a", 1), ("b", 2), ("c", 3)], 0, true);
+    let outside = tempfile::Builder::new().prefix("svct-").tempdir().unwrap();
+    for (name, left) in [("sub.yaml", &[("a", 1), ("c", 3)][..]), ("away", &[("a", 1)])] {
+        fs::rename(world.at(name), outside.path().join(name)).unwrap();
+        expect(&noticed(&mut world.source).await, left, 0, true);
+        settled(&mut world).await;
+    }
+    fs::rename(outside.path().join("away"), world.at("away")).unwrap();
+    expect(&noticed(&mut world.source).await, &[("a", 1), ("c", 3)], 0, true);
+    settled(&mut world).await;
+    // A link to what is hidden: a change behind it is one of the link's file.
+    fs::create_dir(world.at("..1")).unwrap();
+    fs::write(world.at("..1/d.yaml"), service("d", 4)).unwrap();
+    symlink("..1/d.yaml", world.at("d.yaml")).unwrap();
+    expect(&noticed(&mut world.source).await, &[("a", 1), ("c", 3), ("d", 4)], 0, true);
+    settled(&mut world).await;
+    fs::write(world.at("..1/d.yaml"), service("d", 5)).unwrap();
+    let mut snapshot = noticed(&mut world.source).await;
+    while services(&snapshot)[2].1 != 5 {
+        snapshot = noticed(&mut world.source).await;
+    }
+    expect(&snapshot, &[("a", 1), ("c", 3), ("d", 5)], 0, true);
+}
+
+#[tokio::test]
 async fn a_file_is_not_read_while_somebody_writes_it() {
     use std::io::Write;
     let mut world = World::new(&[("a.yaml", &(service("a", 1) + &service("b", 2)))]);
