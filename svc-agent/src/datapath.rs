@@ -36,7 +36,15 @@ pub mod program {
     pub const STAGES: [(MapSpec, [&str; Stage::ALL.len()]); 3] = [
         (
             spec::STAGES_XDP,
-            ["svc_xdp_rare", "svc_xdp_icmp", "svc_xdp_reject", "svc_xdp_too_big", "svc_xdp_decap", "svc_xdp_sctp"],
+            [
+                "svc_xdp_rare",
+                "svc_xdp_icmp",
+                "svc_xdp_reject",
+                "svc_xdp_too_big",
+                "svc_xdp_decap",
+                "svc_xdp_sctp",
+                "svc_xdp_read",
+            ],
         ),
         (
             spec::STAGES_INGRESS,
@@ -47,6 +55,7 @@ pub mod program {
                 "svc_ingress_too_big",
                 "svc_ingress_decap",
                 "svc_ingress_sctp",
+                "svc_ingress_read",
             ],
         ),
         (
@@ -58,6 +67,7 @@ pub mod program {
                 "svc_egress_too_big",
                 "svc_egress_decap",
                 "svc_egress_sctp",
+                "svc_egress_read",
             ],
         ),
     ];

@@ -110,6 +110,8 @@ pub struct Tables<F: Family> {
     pub datagrams: HashMap<DatagramKey<F::Addr>, Datagram>,
     /// `HELD`; likewise.
     pub held: HashMap<HeldKey<F::Addr>, Held>,
+    /// `RARE`, while a stage that comes next wants it.
+    pub located: Option<Box<Located<F::Addr>>>,
     /// Destination -> route.
     pub routes: HashMap<F::Addr, Route>,
     /// Routes to networks; the longest that fits counts, but for one to the very destination.
@@ -135,6 +137,7 @@ impl<F: Family> Default for Tables<F> {
             embryos: HashMap::new(),
             datagrams: HashMap::new(),
             held: HashMap::new(),
+            located: None,
             routes: HashMap::new(),
             prefixes: Vec::new(),
             default_route: Route::Stack,
@@ -217,7 +220,11 @@ macro_rules! family {
             type Held = Box<Held>;
 
             fn located(&mut self) -> Option<Self::Located> {
-                Some(Box::default())
+                Some(self.$tables.located.take().unwrap_or_default())
+            }
+
+            fn keep_located(&mut self, located: Self::Located) {
+                self.$tables.located = Some(located);
             }
 
             fn held_scratch(&mut self) -> Option<Box<Held>> {

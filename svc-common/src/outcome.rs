@@ -116,7 +116,8 @@ impl Packed {
                 2 => Stage::Reject,
                 3 => Stage::TooBig,
                 4 => Stage::Decap,
-                _ => Stage::Sctp,
+                5 => Stage::Sctp,
+                _ => Stage::Read,
             }),
             _ => Outcome::Pass,
         }

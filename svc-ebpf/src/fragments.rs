@@ -45,6 +45,9 @@ macro_rules! family {
             }
 
             #[inline(always)]
+            fn keep_located(&mut self, _there_already: Self::Located) {}
+
+            #[inline(always)]
             fn held_scratch(&mut self) -> Option<Self::Held> {
                 // SAFETY: see the map; the stage asks once per packet.
                 HELD_SCRATCH.get_ptr_mut(0).map(|held| unsafe { value(held) })

@@ -51,7 +51,7 @@ fn tail_call(programs: &ProgramArray, ctx: &impl EbpfContext, stage: Stage) {
             }
         };
     }
-    constant_index!(Rare, Icmp, Reject, TooBig, Decap, Sctp);
+    constant_index!(Rare, Icmp, Reject, TooBig, Decap, Sctp, Read);
 }
 
 /// What a program does with a packet of either family.
@@ -135,4 +135,5 @@ stages! {
     TooBig: svc_xdp_too_big, svc_ingress_too_big, svc_egress_too_big;
     Decap: svc_xdp_decap, svc_ingress_decap, svc_egress_decap;
     Sctp: svc_xdp_sctp, svc_ingress_sctp, svc_egress_sctp;
+    Read: svc_xdp_read, svc_ingress_read, svc_egress_read;
 }

@@ -1,7 +1,7 @@
 //! Stages: the rare paths of the pipeline. In the kernel each is a program of its own, reached by a tail call, with a stack
 //! of its own and an instruction count of its own; the ordinary path does not pay for them.
 //!
-//! A stage finds the packet as it came and reads it afresh.
+//! A stage finds the packet as it came and reads it afresh; but for [`Stage::Read`], which goes on where [`Stage::Rare`] ended.
 
 mod answer;
 mod decap;
@@ -35,11 +35,14 @@ pub enum Stage {
     Decap = 4,
     /// SCTP, whose checksum is of another kind.
     Sctp = 5,
+    /// What [`Stage::Rare`] has read and does not leave alone.
+    Read = 6,
 }
 
 impl Stage {
     /// Every stage, by index.
-    pub const ALL: [Self; 6] = [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig, Self::Decap, Self::Sctp];
+    pub const ALL: [Self; 7] =
+        [Self::Rare, Self::Icmp, Self::Reject, Self::TooBig, Self::Decap, Self::Sctp, Self::Read];
 }
 
 /// Runs one stage, known when the program is built.
@@ -52,6 +55,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(stage: Stage, pkt: &mut P, env: &mut
         Stage::TooBig => too_big::run::<F, P, E>(pkt, env),
         Stage::Decap => decap::run::<F, P, E>(pkt, env),
         Stage::Sctp => sctp::run::<F, P, E>(pkt, env),
+        Stage::Read => rare::go_on::<F, P, E>(pkt, env),
     };
     // XDP does not know what tc makes of the packet.
     if !packed.is_pass() || matches!(P::HOOK, Hook::Xdp) {

@@ -32,8 +32,11 @@ pub trait Fragments<F: Family> {
     /// Owner of the memory that [`Fragments::held_scratch`] lends.
     type Held: DerefMut<Target = Held>;
 
-    /// Memory for what the headers say, contents undefined. Not to be asked for twice.
+    /// Memory for what the headers say, contents undefined unless a stage before kept it. Not to be asked for twice.
     fn located(&mut self) -> Option<Self::Located>;
+
+    /// Gives it back for the stage that comes next.
+    fn keep_located(&mut self, located: Self::Located);
 
     /// Memory for one frame, contents undefined. Not to be asked for twice.
     fn held_scratch(&mut self) -> Option<Self::Held>;

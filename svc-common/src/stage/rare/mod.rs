@@ -50,7 +50,7 @@ impl Piece {
 }
 
 /// Value of `RARE_V4` and `RARE_V6`: what the stage has read. In a map, so that the verifier looks at what follows once, not
-/// once for each chain of headers that leads there. Valid within one run of a program only.
+/// once for each chain of headers that leads there. Valid for one packet only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Located<A> {
@@ -62,7 +62,7 @@ pub struct Located<A> {
     pub packed: Packed,
 }
 
-/// Runs the stage.
+/// Reads the packet, and leaves it to [`go_on`].
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
     let Some(mut located) = env.located() else {
@@ -71,7 +71,6 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     *located = Located::default();
     let Located { parsed, piece, .. } = &mut *located;
     let read = read::<F>(pkt, parsed, piece);
-    let later = piece.offset != 0;
     if !piece.is_whole() {
         let packed = fragment::prepare::<F, P, E>(pkt, env, &mut located, read);
         if packed != Packed::UNDECIDED {
@@ -80,10 +79,21 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed 
     } else if let Err(unparsed) = read {
         return Packed::pass::<P>(unparsed.reason());
     }
+    env.keep_located(located);
+    Packed::to_stage(Stage::Read)
+}
+
+/// Does with a packet that was read what the pipeline does: a stage of its own, since verifiers before 6.2 look at all of it once
+/// for each of the many ways in which headers are read.
+#[inline(always)]
+pub fn go_on<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
+    let Some(located) = env.located() else {
+        return Packed::PASS;
+    };
     let packed = pipeline::process::<F, P, E, false, true>(pkt, env, &located.parsed, 0);
     // No answer is made to a later piece of a datagram (B42).
     match packed.outcome() {
-        Outcome::Continue(Stage::Reject) if later => Packed::drop(Reason::Unanswered),
+        Outcome::Continue(Stage::Reject) if located.piece.offset != 0 => Packed::drop(Reason::Unanswered),
         _ => packed,
     }
 }
