@@ -15,6 +15,7 @@ use aya::{
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use svc_agent::{
+    datapath,
     kernel::Version,
     sys::{bpf, netns},
 };
@@ -30,7 +31,7 @@ pub type Row = (&'static str, String);
 /// If the maps cannot be made, or the namespace.
 pub fn rows() -> Result<(Vec<Row>, BTreeMap<String, String>)> {
     bpf::lift_memory_lock();
-    let mut programs = Programs::load()?;
+    let mut programs = Programs::load(datapath::object()?)?;
     let mut rows = vec![
         ("programs that load", programs.loaded()),
         ("built", if Version::running() < Version::FUNCTIONS { "without functions" } else { "with functions" }.into()),
@@ -61,6 +62,20 @@ pub fn rows() -> Result<(Vec<Row>, BTreeMap<String, String>)> {
         }),
     ]);
     Ok((rows, programs.refused))
+}
+
+/// How many instructions of each program the verifier looked at, and why it refused others. Those of the object for the running
+/// kernel, or of another one.
+///
+/// # Errors
+/// If there is no such object, or the maps cannot be made.
+pub fn verified(object: Option<&[u8]>) -> Result<(BTreeMap<String, u32>, BTreeMap<String, String>)> {
+    bpf::lift_memory_lock();
+    let programs = Programs::load(match object {
+        Some(object) => object,
+        None => datapath::object()?,
+    })?;
+    Ok((programs.verified, programs.refused))
 }
 
 fn yes(there: bool) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use aya::{Ebpf, EbpfLoader, programs::Program};
-use svc_agent::datapath::{self, program};
+use svc_agent::datapath::program;
 use svc_common::maps::spec;
 
 /// The programs, and why some were refused.
@@ -14,34 +14,35 @@ pub struct Programs {
     /// The kernel's reasons by name: the last lines of what the verifier says.
     pub refused: BTreeMap<String, String>,
     count: usize,
-    largest: Option<(u32, String)>,
+    /// How many instructions the verifier looked at, by name; nothing if the kernel does not tell.
+    pub verified: BTreeMap<String, u32>,
 }
 
 impl Programs {
-    /// Loads all; a refused one is no error.
+    /// Loads all programs of an object; a refused one is no error.
     ///
     /// # Errors
-    /// If the maps cannot be made.
-    pub fn load() -> Result<Self> {
+    /// If it is none, or the maps cannot be made.
+    pub fn load(object: &[u8]) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         let jiffy_mult = (1_u64 << 32) / 250;
         loader.override_global(program::JIFFY_MULT, &jiffy_mult, true);
         for map in spec::ALL {
             loader.map_max_entries(map.name, map.capacity.min(4_096));
         }
-        let mut ebpf = loader.load(datapath::object()?).context("the maps")?;
-        let (mut refused, mut count, mut largest) = (BTreeMap::new(), 0, None);
+        let mut ebpf = loader.load(object).context("the maps")?;
+        let (mut refused, mut count, mut verified) = (BTreeMap::new(), 0, BTreeMap::new());
         for (name, program) in ebpf.programs_mut() {
             count += 1;
             match load(program) {
                 Ok(()) => {
-                    let verified = program.info().ok().and_then(|info| info.verified_instruction_count());
-                    largest = largest.max(verified.map(|verified| (verified, name.to_owned())));
+                    let told = program.info().ok().and_then(|info| info.verified_instruction_count());
+                    verified.extend(told.map(|instructions| (name.to_owned(), instructions)));
                 }
                 Err(error) => drop(refused.insert(name.to_owned(), last_lines(&format!("{error:#}")))),
             }
         }
-        Ok(Self { ebpf, refused, count, largest })
+        Ok(Self { ebpf, refused, count, verified })
     }
 
     pub(super) fn loaded(&self) -> String {
@@ -49,8 +50,8 @@ impl Programs {
     }
 
     pub(super) fn largest(&self) -> String {
-        match &self.largest {
-            Some((verified, name)) => format!("{verified} (`{name}`)"),
+        match self.verified.iter().max_by_key(|(_, verified)| **verified) {
+            Some((name, verified)) => format!("{verified} (`{name}`)"),
             None => "not told".into(),
         }
     }
