@@ -1,10 +1,12 @@
 //! Devices, addresses and neighbours that change while the agent runs.
 
+use svc_agent::control::api::XdpMode;
 use svc_tests::client::{TcpClient, Transport};
 use svc_tests::manifest::Service;
+use svc_tests::need;
 use svc_tests::server::Server;
 
-use crate::cluster::in_every_setting;
+use crate::cluster::{Cluster, Setting, in_every_setting};
 
 #[test]
 fn a_pod_that_appears_later_is_a_client_and_a_backend_like_the_others() {
@@ -88,4 +90,38 @@ fn b37_a_neighbour_that_changes_silently_is_found_again() {
             assert!(healed, "{far} is still looked for at a stale address");
         }
     });
+}
+
+#[test]
+fn b09_native_xdp_stays_on_a_veth_while_its_other_end_takes_what_is_sent() {
+    if !need::root("b09_native_xdp_stays_on_a_veth_while_its_other_end_takes_what_is_sent") {
+        return;
+    }
+    let cluster = Cluster::start(Setting::Xdp);
+    // What XDP sends back out: to backends elsewhere, from another address.
+    let service = Service::new("web", 1).echo().load_balancer().endpoints(&cluster.world.pods[2..]);
+    cluster.agent.apply(&[&service]).unwrap();
+    for (gro, mode, reason) in [
+        ("on", XdpMode::Native, "the other end of the veth takes what XDP sends"),
+        ("off", XdpMode::Off, "the other end of the veth does not take what XDP sends: tc alone does the work"),
+        ("on", XdpMode::Native, "the other end of the veth takes what XDP sends"),
+    ] {
+        cluster.world.fabric.offload("node0", &["gro", gro]).unwrap();
+        cluster
+            .agent
+            .wait("XDP to follow the other end of the veth", |agent| {
+                Ok(agent.devices()?.iter().any(|device| device.name == "eth0" && device.xdp.mode == mode))
+            })
+            .unwrap();
+        let status = cluster.agent.svcctl().unwrap().arg("status").output().unwrap();
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        assert!(status.contains(reason), "{status}");
+        for to in service.lb(7) {
+            for transport in Transport::ALL {
+                for n in 0..3 {
+                    transport.ask(&cluster.client().ns, to, &n.to_string()).unwrap();
+                }
+            }
+        }
+    }
 }

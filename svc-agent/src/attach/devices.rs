@@ -12,13 +12,13 @@ use tracing::{debug, info, warn};
 use super::classes::{Class, Patterns};
 use super::links::{Links, TcKind, TcState, XdpState};
 use super::maps::Maps;
-use super::netlink::{Neighbour, Netlink};
+use super::netlink::{Link, Neighbour, Netlink};
 use super::pins::PinDir;
 use super::table::{Entry, entries, node_addresses};
 use super::xdp;
 use crate::apply::kernel::Epoch;
 use crate::config::{Config, Forwarding, XdpMode};
-use crate::sys::ethtool;
+use crate::sys::{ethtool, netdev};
 
 /// The devices of this node, as far as they concern the datapath.
 pub struct Devices {
@@ -115,8 +115,7 @@ impl Devices {
         let (before_xdp, before_tc) = (entry.xdp.clone(), entry.tc.clone());
         if entry.managed() {
             entry.tc = self.links.ensure_tc(pins, &entry.link);
-            let choice =
-                xdp::choose(self.xdp_mode, entry.class, entry.link.kind.as_deref(), entry.link.parent.as_deref());
+            let choice = xdp::choose(self.xdp_mode, entry.class, traits(&entry.link));
             entry.xdp = self.links.ensure_xdp(pins, &entry.link, &choice);
         } else {
             let reason = entry.unfit().unwrap_or_default();
@@ -164,6 +163,16 @@ impl Devices {
         }
         self.epoch.raise();
     }
+}
+
+/// What decides about XDP on a device; its other end may have changed since the last look.
+fn traits(link: &Link) -> xdp::Traits<'_> {
+    let is_veth = link.kind.as_deref() == Some("veth");
+    let taken = is_veth.then(|| netdev::xdp_sends(link.index)).transpose().unwrap_or_else(|error| {
+        debug!(iface = link.name, %error, "the device does not tell what XDP can do on it");
+        None
+    });
+    xdp::Traits { kind: link.kind.as_deref(), parent: link.parent.as_deref(), taken: taken.flatten() }
 }
 
 /// Remembers the hardware addresses of neighbours, to tell a change from a mere confirmation.

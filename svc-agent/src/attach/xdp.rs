@@ -53,12 +53,21 @@ pub struct Choice {
     pub reason: String,
 }
 
+/// What decides about XDP on a device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traits<'a> {
+    /// What made a virtual device: `veth`, `bridge`, ..
+    pub kind: Option<&'a str>,
+    /// The hardware behind a physical one.
+    pub parent: Option<&'a str>,
+    /// Of a veth: whether its other end takes what XDP sends. `None` if the kernel does not tell.
+    pub taken: Option<bool>,
+}
+
 /// Chooses how to attach XDP to a device.
-///
-/// `kind` is what made a virtual device (`veth`, `bridge`, ..), `parent` the hardware behind a physical one.
-pub fn choose(mode: XdpMode, class: Class, kind: Option<&str>, parent: Option<&str>) -> Choice {
+pub fn choose(mode: XdpMode, class: Class, device: Traits) -> Choice {
     // Frames of virtual devices may come from a local sender and have partial checksums, whatever the mode (B05).
-    let program = if kind.is_some() { program::XDP_VETH } else { program::XDP };
+    let program = if device.kind.is_some() { program::XDP_VETH } else { program::XDP };
     let native = Attempt { place: Place::Native, program };
     let generic = Attempt { place: Place::Generic, program };
     let none = |reason: String| Choice { attempts: Vec::new(), reason };
@@ -67,9 +76,26 @@ pub fn choose(mode: XdpMode, class: Class, kind: Option<&str>, parent: Option<&s
     }
     match mode {
         XdpMode::Off => none("switched off by xdp-mode".into()),
-        XdpMode::Native => Choice { attempts: vec![native], reason: "asked for by xdp-mode".into() },
+        XdpMode::Native => match (device.kind, device.taken) {
+            (Some("veth"), Some(false)) => none(
+                "the other end of the veth does not take what XDP sends: tc alone does the work; \
+                 give it GRO (ethtool -K DEVICE gro on) or an XDP program"
+                    .into(),
+            ),
+            (Some("veth"), Some(true)) => Choice {
+                attempts: vec![native],
+                reason: "asked for by xdp-mode; the other end of the veth takes what XDP sends".into(),
+            },
+            (Some("veth"), None) => Choice {
+                attempts: vec![native],
+                reason: "asked for by xdp-mode; this kernel (6.3 does) cannot tell whether the other end of the veth \
+                         takes what XDP sends"
+                    .into(),
+            },
+            _ => Choice { attempts: vec![native], reason: "asked for by xdp-mode".into() },
+        },
         XdpMode::Generic => Choice { attempts: vec![generic], reason: "asked for by xdp-mode".into() },
-        XdpMode::Auto => match (kind, parent) {
+        XdpMode::Auto => match (device.kind, device.parent) {
             (Some(kind), _) => none(format!("{kind} is a virtual device: tc alone does the work")),
             (None, None) => none("no hardware behind the device: tc alone does the work".into()),
             (None, Some(_)) => Choice { attempts: vec![native, generic], reason: String::new() },
@@ -81,29 +107,35 @@ pub fn choose(mode: XdpMode, class: Class, kind: Option<&str>, parent: Option<&s
 mod tests {
     use super::*;
 
+    const VETH: Traits = Traits { kind: Some("veth"), parent: None, taken: Some(true) };
+
     #[test]
     fn the_mode_follows_the_device() {
-        let check = |mode, class, kind, parent, places: &[Place], words: &str| {
-            let choice = choose(mode, class, kind, parent);
+        let check = |mode, class, device: Traits, places: &[Place], words: &str| {
+            let choice = choose(mode, class, device);
             let found: Vec<_> = choice.attempts.iter().map(|attempt| attempt.place).collect();
-            assert_eq!(found, places, "{mode} {class} {kind:?}");
+            assert_eq!(found, places, "{mode} {class} {device:?}");
             assert!(choice.reason.contains(words), "{}", choice.reason);
         };
         use Place::{Generic, Native};
-        check(XdpMode::Auto, Class::Uplink, None, Some("virtio0"), &[Native, Generic], "");
-        check(XdpMode::Auto, Class::Uplink, Some("veth"), None, &[], "veth");
-        check(XdpMode::Auto, Class::Uplink, None, None, &[], "hardware");
-        check(XdpMode::Native, Class::Uplink, Some("veth"), None, &[Native], "asked");
-        check(XdpMode::Generic, Class::Uplink, Some("veth"), None, &[Generic], "asked");
-        check(XdpMode::Off, Class::Uplink, None, Some("0000:00:01.0"), &[], "off");
-        check(XdpMode::Native, Class::Workload, Some("veth"), None, &[], "uplinks only");
+        let nic = Traits { parent: Some("virtio0"), ..Traits::default() };
+        check(XdpMode::Auto, Class::Uplink, nic, &[Native, Generic], "");
+        check(XdpMode::Auto, Class::Uplink, VETH, &[], "veth");
+        check(XdpMode::Auto, Class::Uplink, Traits::default(), &[], "hardware");
+        check(XdpMode::Native, Class::Uplink, VETH, &[Native], "takes");
+        check(XdpMode::Native, Class::Uplink, Traits { taken: None, ..VETH }, &[Native], "cannot tell");
+        check(XdpMode::Native, Class::Uplink, Traits { taken: Some(false), ..VETH }, &[], "tc alone");
+        // What goes out by the stack needs nobody who polls.
+        check(XdpMode::Generic, Class::Uplink, Traits { taken: Some(false), ..VETH }, &[Generic], "asked");
+        check(XdpMode::Off, Class::Uplink, nic, &[], "off");
+        check(XdpMode::Native, Class::Workload, VETH, &[], "uplinks only");
     }
 
     #[test]
     fn a_veth_runs_the_program_that_knows_partial_checksums() {
-        let program = |mode, kind| choose(mode, Class::Uplink, kind, None).attempts[0].program;
-        assert_eq!(program(XdpMode::Native, Some("veth")), program::XDP_VETH);
-        assert_eq!(program(XdpMode::Native, None), program::XDP);
-        assert_eq!(program(XdpMode::Generic, Some("veth")), program::XDP_VETH);
+        let program = |mode, device| choose(mode, Class::Uplink, device).attempts[0].program;
+        assert_eq!(program(XdpMode::Native, VETH), program::XDP_VETH);
+        assert_eq!(program(XdpMode::Native, Traits::default()), program::XDP);
+        assert_eq!(program(XdpMode::Generic, VETH), program::XDP_VETH);
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls that no library wraps safely: `bpf(2)`, memory-mapped maps, ethtool, peers of sockets, packet
+//! The system calls that no library wraps safely: `bpf(2)`, memory-mapped maps, ethtool, netlink, peers of sockets, packet
 //! sockets. The agent's only `unsafe`.
 
 pub mod batch;
@@ -6,6 +6,8 @@ pub mod bpf;
 pub mod ethtool;
 pub mod link;
 pub mod mmap;
+pub mod netdev;
+pub mod netlink;
 pub mod netns;
 pub mod packet;
 pub mod rcu;
