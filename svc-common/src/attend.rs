@@ -219,7 +219,7 @@ pub fn is_sendable<P: Packet, F: Family>(
                 && parsed.ttl > 1
         }
         Hook::Ingress => {
-            flow.flags & flow_flags::FORWARD == 0 || (resolved && parsed.ttl > 1 && fits::<P, F>(pkt, flow, parsed))
+            flow.flags & flow_flags::FORWARD == 0 || (resolved && parsed.ttl > 1 && fits(pkt, flow, parsed))
         }
         Hook::Egress => true,
     }
@@ -231,9 +231,15 @@ const BY_FRAGMENTS: u32 = 0xffff;
 
 /// Whether the packet, or each that an aggregate is cut into, fits through the next hop's device (B09).
 #[inline(always)]
-pub fn fits<P: Packet, F: Family>(pkt: &mut P, flow: &Flow<F::Addr>, parsed: &Parsed<F::Addr>) -> bool {
-    let mtu = u32::from(flow.mtu);
-    if parsed.len_bytes <= mtu || mtu == 0 {
+pub fn fits<P: Packet, A>(pkt: &mut P, flow: &Flow<A>, parsed: &Parsed<A>) -> bool {
+    fits_in(pkt, flow.mtu, parsed.len_bytes, parsed.l4, parsed.tuple.proto)
+}
+
+/// [`fits`] for what is known of a packet whose transport header is at `l4`.
+#[inline(always)]
+pub fn fits_in<P: Packet>(pkt: &mut P, mtu: u16, len_bytes: u32, l4: u32, proto: u8) -> bool {
+    let mtu = u32::from(mtu);
+    if len_bytes <= mtu || mtu == 0 {
         return true;
     }
     let payload = pkt.segment_payload();
@@ -244,8 +250,8 @@ pub fn fits<P: Packet, F: Family>(pkt: &mut P, flow: &Flow<F::Addr>, parsed: &Pa
         return true;
     }
     // At most 14 + 60; the mask tells the verifier where `parsed` comes from a map.
-    let l4 = parsed.l4 & 0x7f;
-    let transport = if parsed.tuple.proto == proto::TCP {
+    let l4 = l4 & 0x7f;
+    let transport = if proto == proto::TCP {
         match pkt.header_mut::<TcpHeader>(l4 as usize) {
             Ok(tcp) => u32::from(tcp.data_offset >> 4) * 4,
             Err(_) => return false,

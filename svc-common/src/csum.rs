@@ -8,15 +8,14 @@ use crate::net::Be16;
 /// Folds a sum of 16-bit words back to 16 bits with end-around carry.
 #[inline(always)]
 pub const fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+    // Adds the halves twice beside each other, so that the carry of the lower addition gets into the upper one.
+    ((sum as u64).wrapping_mul(0x1_0001_0001) >> 32) as u16
 }
 
 /// Adds a delta, or a sum of at most 65,535 deltas, to a checksum field.
 #[inline(always)]
 pub const fn apply(field: Be16, delta: u32) -> Be16 {
-    Be16::from_raw(!fold(!field.raw() as u32 + (delta & 0xffff) + (delta >> 16)))
+    Be16::from_raw(!fold(!field.raw() as u32 + delta))
 }
 
 /// Adds a delta to the checksum of TCP or UDP. UDP's zero means "none" and stays; a computed zero is sent as 0xFFFF

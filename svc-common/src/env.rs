@@ -73,6 +73,12 @@ pub trait Env<F: Family>: Fragments<F> {
     /// The agent's settings.
     fn config(&mut self) -> Config;
 
+    /// Looks a flow up in the established table; with it come the time and the agent's epoch.
+    fn lookup_flow_now(&mut self, key: &Tuple<F::Addr>) -> Option<(&mut Flow<F::Addr>, Clock, u32)> {
+        let (now, epoch) = (self.now(), self.config().epoch);
+        self.lookup_flow(Table::Established, key).map(|flow| (flow, now, epoch))
+    }
+
     /// Looks a flow up. What is written through the reference is in the table at once.
     fn lookup_flow(&mut self, table: Table, key: &Tuple<F::Addr>) -> Option<&mut Flow<F::Addr>>;
 

@@ -26,7 +26,7 @@ fn run<F: Family, P: Packet>(pkt: &mut P, memory: &mut Memory) -> Outcome
 where
     Memory: Env<F>,
 {
-    let mut packed = pipeline::run::<F, P, Memory, false>(pkt, memory, 0);
+    let mut packed = pipeline::run::<F, P, Memory, false>(pkt, memory);
     while let Outcome::Continue(stage) = packed.outcome() {
         memory.touched.stages.push(stage);
         packed = stage::run::<F, P, Memory>(stage, pkt, memory);

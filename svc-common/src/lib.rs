@@ -23,6 +23,7 @@ pub mod packet;
 pub mod parse;
 pub mod pipeline;
 pub mod reason;
+pub mod replay;
 pub mod rewrite;
 pub mod snat;
 pub mod socket;

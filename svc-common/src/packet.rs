@@ -2,9 +2,8 @@
 
 use crate::{
     maps::Held,
-    net::Mac,
     reason::Reason,
-    wire::{EthHeader, Header},
+    wire::{Header, MacPair},
 };
 
 /// Where a program sees a packet.
@@ -55,9 +54,8 @@ pub trait Packet {
     ///
     /// # Errors
     /// [`Reason::Malformed`] if the frame ends before them.
-    fn set_macs(&mut self, dst: Mac, src: Mac) -> Result<(), Reason> {
-        let eth = self.header_mut::<EthHeader>(0)?;
-        (eth.dst, eth.src) = (dst, src);
+    fn set_macs(&mut self, macs: MacPair) -> Result<(), Reason> {
+        *self.header_mut(0)? = macs;
         Ok(())
     }
 
@@ -69,6 +67,12 @@ pub trait Packet {
 
     /// Bytes of the frame; for an aggregate (GSO) all of them.
     fn len_bytes(&self) -> u32;
+
+    /// Whether the frame has so many bytes.
+    #[inline(always)]
+    fn holds(&self, bytes: u32) -> bool {
+        self.len_bytes() >= bytes
+    }
 
     /// Whether the packet is an aggregate that is cut into segments before it is sent (GSO).
     fn is_aggregate(&self) -> bool;
@@ -152,7 +156,7 @@ mod host {
         maps::Held,
         net::Be16,
         reason::Reason,
-        wire::{ETH_LEN, Header},
+        wire::{ETH_LEN, EthHeader, Header, MacPair},
     };
 
     /// A frame in memory as seen by hook `H`: 0 XDP, 1 tc ingress, 2 tc egress.
@@ -214,6 +218,13 @@ mod host {
             assert!(header.is_aligned(), "a header at offset {offset}");
             // SAFETY: in bounds and aligned; `Header` allows any bytes; `self` is borrowed mutably.
             Ok(unsafe { &mut *header })
+        }
+
+        /// The frame begins between two words.
+        fn set_macs(&mut self, macs: MacPair) -> Result<(), Reason> {
+            let eth = self.header_mut::<EthHeader>(0)?;
+            (eth.dst, eth.src) = (macs.dst, macs.src);
+            Ok(())
         }
 
         fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {

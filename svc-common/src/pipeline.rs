@@ -12,6 +12,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::{self, Parsed},
     reason::{Note, Reason},
+    replay::replay,
     rewrite::rewrite,
     stage::Stage,
     tunnel,
@@ -19,16 +20,23 @@ use crate::{
 
 /// Runs a frame through the pipeline.
 ///
-/// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05). If the packet opens a connection, its
-/// backend is `chosen`, unless that is zero; [`crate::decide::UNPACKED`] leaves the choice open, too, but lets it be sent to no other
-/// node as it is.
+/// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05).
 #[inline(always)]
-pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E, chosen: u32) -> Packed {
+pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
+    if !PARTIAL && let Ok(packed) = replay(pkt, env) {
+        return packed;
+    }
+    attentive::<F, P, E, PARTIAL>(pkt, env)
+}
+
+/// [`run`] without the short way.
+#[inline(always)]
+pub(crate) fn attentive<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
     let mut parsed = Parsed::default();
     if let Err(unparsed) = parse::parse::<F>(pkt, &mut parsed) {
         return to_stage::<PARTIAL>(unparsed.stage());
     }
-    process::<F, P, E, PARTIAL, false>(pkt, env, &parsed, chosen)
+    process::<F, P, E, PARTIAL, false>(pkt, env, &parsed, 0)
 }
 
 /// The stages do not know partial checksums; where they may be, such packets are tc's.
@@ -37,7 +45,9 @@ fn to_stage<const PARTIAL: bool>(stage: Stage) -> Packed {
     if PARTIAL { Packed::PASS } else { Packed::to_stage(stage) }
 }
 
-/// Replays or decides a packet whose headers are read; with `RARE` for whatever [`rewrite`] has to know more about.
+/// Replays or decides a packet whose headers are read; with `RARE` for whatever [`rewrite`] has to know more about. If the packet
+/// opens a connection, its backend is `chosen`, unless that is zero; [`crate::decide::UNPACKED`] leaves the choice open, too, but
+/// lets it be sent to no other node as it is.
 #[inline(always)]
 pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE: bool>(
     pkt: &mut P,
@@ -110,7 +120,7 @@ pub fn process<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool, const RARE:
     if RARE && flow.flags & flow_flags::ENCAP != 0 && parsed.tuple.proto != proto::SCTP {
         return Packed::drop(Reason::NotTunnelled);
     }
-    if flow.flags & flow_flags::FORWARD != 0 && !fits::<P, F>(pkt, flow, parsed) {
+    if flow.flags & flow_flags::FORWARD != 0 && !fits(pkt, flow, parsed) {
         return to_stage::<PARTIAL>(Stage::TooBig);
     }
     if flow.flags & flow_flags::ENCAP != 0 {

@@ -35,13 +35,22 @@ pub fn rewrite<F: Family, const RARE: bool>(
     }
     // At most 14 + 60, or as far as stages read; the mask tells the verifier where `parsed` comes from a map.
     let l4 = (parsed.l4 & if RARE { rare::OFFSETS } else { 0x7f }) as usize;
-    *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
-    set_macs(pkt, flow)?;
     if RARE && parsed.tuple.proto == proto::SCTP {
         // Its checksum is of another kind, and its stage lets it follow.
-        return Ok(());
+        *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
+        return set_macs(pkt, flow);
     }
-    let udp = parsed.tuple.proto == proto::UDP;
+    set_macs(pkt, flow)?;
+    transport(pkt, flow, l4, parsed.tuple.proto == proto::UDP)
+}
+
+/// Translates TCP or UDP at `l4`.
+///
+/// # Errors
+/// As [`rewrite`].
+#[inline(always)]
+pub fn transport<A>(pkt: &mut impl Packet, flow: &Flow<A>, l4: usize, udp: bool) -> Result<(), Reason> {
+    *pkt.header_mut(l4)? = Ports { sport: flow.sport, dport: flow.dport };
     pkt.patch_l4(L4Patch {
         offset: l4 + if udp { UDP_CHECKSUM } else { TCP_CHECKSUM },
         addr_delta: flow.addr_delta,
@@ -54,7 +63,7 @@ pub fn rewrite<F: Family, const RARE: bool>(
 #[inline(always)]
 fn set_macs<A>(pkt: &mut impl Packet, flow: &Flow<A>) -> Result<(), Reason> {
     if flow.is_resolved() {
-        pkt.set_macs(flow.dst_mac, flow.src_mac)?;
+        pkt.set_macs(flow.macs())?;
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ fn open<F: Family, P: Packet>(
     }
     F::encapsulate(pkt, &flow.src, &flow.dst, parsed.len_bytes, between)?;
     if flow.is_resolved() {
-        pkt.set_macs(flow.dst_mac, flow.src_mac)?;
+        pkt.set_macs(flow.macs())?;
     }
     Ok(())
 }

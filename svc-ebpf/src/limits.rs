@@ -1,9 +1,9 @@
 //! What the benchmarks compare with: the least that a program at this hook can do. The agent does not load these.
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use svc_common::packet::Packet;
+use svc_common::{packet::Packet, wire::MacPair};
 
-use crate::packet::{MacPair, Xdp};
+use crate::packet::Xdp;
 
 /// Does nothing.
 #[xdp]

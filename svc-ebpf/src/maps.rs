@@ -181,6 +181,15 @@ macro_rules! family {
                 flow.map(|flow| unsafe { value(flow) })
             }
 
+            // What is asked for behind the look-up need not be kept on the stack meanwhile.
+            #[inline(always)]
+            fn lookup_flow_now(&mut self, key: &Tuple<$addr>) -> Option<(&mut Flow<$addr>, Clock, u32)> {
+                let flow = $flows.get_ptr_mut(key)?;
+                let epoch = CONFIG.get(0).map_or(0, |config| config.epoch);
+                // SAFETY: as above.
+                Some((unsafe { value(flow) }, kernel::now(), epoch))
+            }
+
             #[inline(always)]
             fn insert_flow(&mut self, table: Table, key: &Tuple<$addr>, flow: &Flow<$addr>) -> Result<(), InsertError> {
                 inserted(match table {

@@ -17,7 +17,7 @@ use aya_ebpf::{
 use svc_common::{
     csum,
     maps::{HELD_BYTES, Held},
-    net::{Be16, Mac},
+    net::Be16,
     packet::{Hook, L4Patch, Packet},
     reason::Reason,
     wire::{EthHeader, GeneveHeader, Header, Ipv4Header, Ipv6Header},
@@ -81,12 +81,6 @@ impl Packet for Xdp {
     }
 
     #[inline(always)]
-    fn set_macs(&mut self, dst: Mac, src: Mac) -> Result<(), Reason> {
-        *self.header_mut(0)? = MacPair { dst, src };
-        Ok(())
-    }
-
-    #[inline(always)]
     fn patch_l4(&mut self, patch: L4Patch) -> Result<(), Reason> {
         let field = header_at::<Checksum>(self.start, self.end, patch.offset)?;
         let delta = u32::from(patch.addr_delta) + u32::from(patch.port_delta);
@@ -97,6 +91,12 @@ impl Packet for Xdp {
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
         (self.end - self.start) as u32
+    }
+
+    #[inline(always)]
+    fn holds(&self, bytes: u32) -> bool {
+        // Not by the length: in 32 bits it takes two more instructions.
+        self.end - self.start >= bytes as usize
     }
 
     #[inline(always)]
@@ -161,19 +161,6 @@ impl Packet for Xdp {
         self.ctx.ingress_ifindex() as u32
     }
 }
-
-/// The addresses of an Ethernet header, written as three words.
-#[repr(C, align(4))]
-#[derive(Clone, Copy)]
-pub struct MacPair {
-    /// Destination.
-    pub dst: Mac,
-    /// Source.
-    pub src: Mac,
-}
-
-// SAFETY: 12 bytes, any of them valid.
-unsafe impl Header for MacPair {}
 
 /// A checksum field alone.
 #[repr(C, align(2))]
@@ -242,12 +229,6 @@ impl<const EGRESS: bool> Packet for Tc<EGRESS> {
         // SAFETY: `from` is valid for the size of `T`; the helper checks the offset.
         let result = unsafe { bpf_skb_store_bytes(self.skb(), offset as u32, from, size_of::<T>() as u32, flags) };
         if result == 0 { Ok(()) } else { Err(Reason::Malformed) }
-    }
-
-    #[inline(always)]
-    fn set_macs(&mut self, dst: Mac, src: Mac) -> Result<(), Reason> {
-        *self.header_mut(0)? = MacPair { dst, src };
-        Ok(())
     }
 
     #[inline(always)]

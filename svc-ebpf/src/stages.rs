@@ -87,7 +87,7 @@ impl<const PARTIAL: bool> Step for Pipeline<PARTIAL> {
 
     #[inline(always)]
     fn run<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Packed {
-        pipeline::run::<F, P, E, PARTIAL>(pkt, env, 0)
+        pipeline::run::<F, P, E, PARTIAL>(pkt, env)
     }
 }
 

@@ -11,8 +11,9 @@ use crate::{
     packet::Packet,
     parse::{Parsed, Unparsed},
     reason::Reason,
+    replay::{Ordinary, Unreplayed},
     stage::rare::Piece,
-    wire::Ports,
+    wire::{ETH_LEN, Ports},
 };
 
 mod sealed {
@@ -51,7 +52,16 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// [`Unparsed::ExtensionHeader`].
     fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<Self::Addr>) -> Result<u8, Unparsed>;
 
-    /// The same for packets that [`Family::parse`] refuses: follows extension headers, and says in `piece` which part of a
+    /// Where the transport header is behind an IP header without options or extensions, in bytes from the start of the frame.
+    const L4: usize = ETH_LEN + Self::HEADER;
+
+    /// Reads the IP header of an ordinary packet, and its addresses into `tuple`.
+    ///
+    /// # Errors
+    /// [`Unreplayed::Other`] if the packet is no ordinary one.
+    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<Self::Addr>) -> Result<Ordinary, Unreplayed>;
+
+    /// [`Family::parse`] for packets that it refuses: follows extension headers, and says in `piece` which part of a
     /// datagram the packet is. For a later part, `parsed.l4` is where its payload is.
     ///
     /// # Errors

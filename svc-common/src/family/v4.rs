@@ -9,6 +9,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
     reason::Reason,
+    replay::{Ordinary, Unreplayed},
     stage::rare::Piece,
     wire::{ETH_LEN, Header, Ipv4Header},
 };
@@ -69,6 +70,18 @@ impl Family for V4 {
     fn parse<P: Packet>(pkt: &mut P, parsed: &mut Parsed<[u8; 4]>) -> Result<u8, Unparsed> {
         let (proto, fragment, _) = Self::header(pkt, parsed)?;
         if fragment != 0 { Err(Unparsed::Fragment) } else { Ok(proto) }
+    }
+
+    #[inline(always)]
+    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<[u8; 4]>) -> Result<Ordinary, Unreplayed> {
+        let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
+        let len_bytes = u32::from(ip.total_len.to_host());
+        if ip.version_ihl != 0x45 || ip.fragment_bits() != 0 || len_bytes < Self::HEADER as u32 {
+            return Err(Unreplayed::Other);
+        }
+        (tuple.src, tuple.dst) = (ip.src, ip.dst);
+        let head = Ordinary { proto: ip.proto, ttl: ip.ttl, len_bytes };
+        if pkt.holds(len_bytes + ETH_LEN as u32) { Ok(head) } else { Err(Unreplayed::Other) }
     }
 
     #[inline(always)]

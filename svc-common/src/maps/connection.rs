@@ -4,7 +4,7 @@ use super::Config;
 use crate::{
     net::{Be16, Mac},
     parse::Parsed,
-    wire::Ports,
+    wire::{MacPair, Ports},
 };
 
 /// What a packet shows of its connection; the key of the flow tables.
@@ -108,6 +108,24 @@ impl<A: PartialEq> Flow<A> {
 }
 
 impl<A> Flow<A> {
+    /// State and flags as one word in memory order, to be compared at once.
+    #[inline(always)]
+    pub const fn marks(&self) -> u16 {
+        const { assert!(core::mem::offset_of!(Self, flags) == core::mem::offset_of!(Self, state) + 1) };
+        const { assert!(core::mem::offset_of!(Self, state) % 2 == 0) };
+        // SAFETY: both bytes lie inside of `self`, and the word is aligned.
+        unsafe { core::ptr::from_ref(self).byte_add(core::mem::offset_of!(Self, state)).cast::<u16>().read() }
+    }
+
+    /// The next hop's addresses, as they lie in a header.
+    #[inline(always)]
+    pub const fn macs(&self) -> MacPair {
+        const { assert!(core::mem::offset_of!(Self, src_mac) == core::mem::offset_of!(Self, dst_mac) + 6) };
+        const { assert!(core::mem::offset_of!(Self, dst_mac) % align_of::<MacPair>() == 0) };
+        // SAFETY: both fields lie inside of `self`, one behind the other, and the first is aligned.
+        unsafe { core::ptr::from_ref(self).byte_add(core::mem::offset_of!(Self, dst_mac)).cast::<MacPair>().read() }
+    }
+
     /// Whether the next hop's addresses are known.
     #[inline(always)]
     pub const fn is_resolved(&self) -> bool {

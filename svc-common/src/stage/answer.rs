@@ -10,7 +10,7 @@ use crate::{
     packet::Packet,
     parse::Parsed,
     reason::Reason,
-    wire::{Chunk, ETH_LEN, EthHeader, IcmpHeader, TcpHeader, Word, tcp_flags},
+    wire::{Chunk, ETH_LEN, EthHeader, IcmpHeader, MacPair, TcpHeader, Word, tcp_flags},
 };
 
 /// Whether an error may be sent about the packet at all, as far as its addresses tell (B42; RFC 1122 section 3.2.2,
@@ -112,7 +112,7 @@ pub fn reset<F: Family, P: Packet>(pkt: &mut P, parsed: &Parsed<F::Addr>) -> Res
 fn send_back(pkt: &mut impl Packet) -> Result<Packed, Reason> {
     let own = pkt.ifindex();
     let eth = *pkt.header_mut::<EthHeader>(0)?;
-    pkt.set_macs(eth.src, eth.dst)?;
+    pkt.set_macs(MacPair { dst: eth.src, src: eth.dst })?;
     Ok(Packed::to_device(Packed::SEND, own))
 }
 

@@ -16,3 +16,13 @@ pub struct EthHeader {
     /// Ether type.
     pub ether_type: Be16,
 }
+
+/// The addresses of an Ethernet header alone, loaded and stored as three words.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacPair {
+    /// Destination.
+    pub dst: Mac,
+    /// Source.
+    pub src: Mac,
+}

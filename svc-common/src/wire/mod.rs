@@ -13,7 +13,7 @@ mod sctp;
 mod tcp;
 mod udp;
 
-pub use eth::{ETH_LEN, EthHeader};
+pub use eth::{ETH_LEN, EthHeader, MacPair};
 pub use geneve::{GENEVE_PORT, GeneveHeader};
 pub use icmp::{Chunk, IcmpHeader, Word};
 pub use ipv4::Ipv4Header;
@@ -59,4 +59,4 @@ macro_rules! headers {
     };
 }
 
-headers!(EthHeader: 14, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, SctpChunk: 4, SctpHeader: 12, TcpHeader: 20, UdpHeader: 8, GeneveHeader: 16);
+headers!(EthHeader: 14, MacPair: 12, IcmpHeader: 8, Chunk: 32, Word: 4, Ipv4Header: 20, Ipv6Header: 40, ExtensionHeader: 8, Ports: 4, SctpChunk: 4, SctpHeader: 12, TcpHeader: 20, UdpHeader: 8, GeneveHeader: 16);

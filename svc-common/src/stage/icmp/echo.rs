@@ -11,7 +11,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::Parsed,
     reason::Reason,
-    wire::{EthHeader, IcmpHeader},
+    wire::{EthHeader, IcmpHeader, MacPair},
 };
 
 /// Answers the request if its destination is ours; the packet goes back to where it came from.
@@ -41,6 +41,6 @@ fn answer<F: Family, P: Packet>(pkt: &mut P, parsed: &Parsed<F::Addr>) -> Result
     // Swapped addresses change no sum.
     F::rewrite(pkt, &parsed.tuple.dst, &parsed.tuple.src, 0xffff, false)?;
     F::Messages::set_ttl(pkt, TTL)?;
-    pkt.set_macs(eth.src, eth.dst)?;
+    pkt.set_macs(MacPair { dst: eth.src, src: eth.dst })?;
     Ok(Packed::to_device(Packed::SEND, own))
 }

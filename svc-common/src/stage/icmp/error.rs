@@ -22,7 +22,7 @@ use crate::{
     packet::{Hook, L4Patch, Packet},
     parse::Parsed,
     reason::Reason,
-    wire::{IcmpHeader, Ports, UdpHeader},
+    wire::{IcmpHeader, MacPair, Ports, UdpHeader},
 };
 
 /// Offset of the checksum in a message in bytes.
@@ -213,7 +213,7 @@ fn translate<F: Family, P: Packet>(
     Ok(match way {
         Way::Stack => Packed::DELIVER,
         Way::Device(hop) if hop.is_resolved() => {
-            pkt.set_macs(hop.dst_mac, hop.src_mac)?;
+            pkt.set_macs(MacPair { dst: hop.dst_mac, src: hop.src_mac })?;
             Packed::to_device(Packed::SEND, hop.ifindex)
         }
         Way::Device(hop) => Packed::to_device(Packed::RESOLVE, hop.ifindex),

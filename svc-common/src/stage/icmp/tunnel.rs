@@ -84,7 +84,7 @@ pub fn run<F: Family, P: Packet, E: Env<F>>(
     (partner.dst_mac, partner.src_mac) = (hop.dst_mac, hop.src_mac);
     partner.flags = if hop.is_resolved() { flow_flags::HOP_RESOLVED } else { 0 };
     match tell::<F, P>(pkt, parsed, (start & 0x7f) - ETH_LEN, mtu) {
-        Ok(()) if partner.is_resolved() => match pkt.set_macs(partner.dst_mac, partner.src_mac) {
+        Ok(()) if partner.is_resolved() => match pkt.set_macs(partner.macs()) {
             Ok(()) => Packed::to_device(Packed::SEND, partner.ifindex).because(Reason::TooBig),
             Err(reason) => Packed::drop(reason),
         },
