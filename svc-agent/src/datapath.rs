@@ -107,7 +107,7 @@ pub fn object() -> anyhow::Result<&'static [u8]> {
         embedded(),
         "this svc-agent was built without the kernel programs; build it with `cargo xtask build`"
     );
-    Ok(choose(Version::running()))
+    choose(Version::running(), &OBJECT.0, &FLAT.0)
 }
 
 /// How many keys the program `svc_sweep` of [`object`] takes at once.
@@ -120,9 +120,18 @@ fn is_flat(version: Version) -> bool {
     version < Version::FUNCTIONS && !FLAT.0.is_empty()
 }
 
-/// The object file for a kernel.
-fn choose(version: Version) -> &'static [u8] {
-    if is_flat(version) { &FLAT.0 } else { &OBJECT.0 }
+/// The object file for a kernel, of the ordinary one and the one without functions, which may be missing.
+fn choose<'a>(version: Version, ordinary: &'a [u8], flat: &'a [u8]) -> anyhow::Result<&'a [u8]> {
+    if version >= Version::FUNCTIONS {
+        return Ok(ordinary);
+    }
+    anyhow::ensure!(
+        !flat.is_empty(),
+        "this svc-agent has no kernel programs for kernels before {}, found {version}; build it with `cargo xtask build`, without \
+         --debug-log",
+        Version::FUNCTIONS
+    );
+    Ok(flat)
 }
 
 #[cfg(test)]
@@ -130,10 +139,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_kernel_gets_programs_without_functions_if_there_are_any() {
-        let expected = if FLAT.0.is_empty() { &OBJECT.0 } else { &FLAT.0 };
-        assert_eq!(choose(Version(6, 1)).as_ptr(), expected.as_ptr());
-        assert_eq!(choose(Version(6, 2)).as_ptr(), OBJECT.0.as_ptr());
+    fn an_old_kernel_gets_programs_without_functions_and_where_they_are_missing_is_told_so() {
+        let pick = |version, flat: &'static [u8]| choose(version, b"ordinary", flat);
+        assert_eq!(pick(Version(6, 1), b"flat").unwrap(), b"flat");
+        assert_eq!(pick(Version(6, 2), b"flat").unwrap(), b"ordinary");
+        assert_eq!(pick(Version(6, 2), b"").unwrap(), b"ordinary");
+        let error = pick(Version(5, 10), b"").unwrap_err().to_string();
+        assert!(error.contains("before 6.2, found 5.10") && error.contains("--debug-log"), "{error}");
     }
 
     #[test]
