@@ -32,13 +32,13 @@ pub enum Way {
     Kernel,
     /// Ours at XDP in the driver, then past the stack.
     Xdp,
-    /// Rules of a packet filter.
+    /// What kube-proxy sets up.
     Rules(Filter),
 }
 
 impl Way {
     /// Every one, in the order of the tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Plain,
         Self::Sockets,
         Self::Direct,
@@ -49,6 +49,7 @@ impl Way {
         Self::Rules(Filter::Nftables),
         Self::Rules(Filter::IptablesNft),
         Self::Rules(Filter::IptablesLegacy),
+        Self::Rules(Filter::Ipvs),
     ];
 
     /// For tables and for the command line.
@@ -64,6 +65,7 @@ impl Way {
             Self::Rules(Filter::Nftables) => "nftables",
             Self::Rules(Filter::IptablesNft) => "iptables-nft",
             Self::Rules(Filter::IptablesLegacy) => "iptables-legacy",
+            Self::Rules(Filter::Ipvs) => "ipvs",
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Column {
     Established,
     /// ns of the first packet of a connection.
     New,
+    /// The same while the tables are full of connections that were never answered.
+    Flood,
 }
 
 /// The row of the packets that the node drops at once.
@@ -85,6 +87,7 @@ impl Measured {
             for row in rows.iter().map(|(row, _)| row.as_str()).chain([RECEIPT]) {
                 set(&mut path, row, "established", self.get(from, Column::Established, row));
                 set(&mut path, row, "new", self.get(from, Column::New, row));
+                set(&mut path, row, "new, tables full", self.get(from, Column::Flood, row));
             }
             let tables = [ratios, rates, stream, times, cpu, path];
             report.tables.extend(tables.into_iter().filter(|table| table.rows().next().is_some()));

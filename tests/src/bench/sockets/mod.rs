@@ -26,6 +26,10 @@ use self::services::Services;
 use self::stage::From;
 use super::{Options, Report};
 
+/// One of so many packets of the path is the first of a connection: all of them together leave room in every table, as they do
+/// on a node that is not flooded.
+const NEW_SHARE: u32 = 40;
+
 /// What this benchmark is asked for besides.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -93,6 +97,10 @@ pub fn run(options: &Options, args: &Args) -> Result<Report> {
         // Who comes first after a pause has an advantage: not the same one each time.
         bench.contenders.rotate_left(1);
     }
+    if args.wants("path") {
+        // The last thing: it leaves full tables behind.
+        bench.measure_flood(&mut measured, options.rounds(), packets)?;
+    }
     bench.contenders.sort_by_key(Contender::place);
     measured.tables(&mut report, &bench.contenders);
     goals::add(&mut report, &measured, &args.services);
@@ -124,9 +132,6 @@ impl Bench {
                 }
             }
         }
-        if !std::path::Path::new("/proc/net/ip_vs").exists() {
-            report.notes.push("IPVS: not available: this kernel has no ip_vs".to_owned());
-        }
         Ok(Self { contenders, injector, args: args.clone() })
     }
 
@@ -156,7 +161,7 @@ impl Bench {
             contender.stage.client(from).run(Task::UdpRequests, to, open, SOURCE_PORT)?;
             let name = contender.to_string();
             for (column, packets, count) in
-                [(Column::Established, Packets::Established, packets), (Column::New, Packets::New, packets / 5)]
+                [(Column::Established, Packets::Established, packets), (Column::New, Packets::New, packets / NEW_SHARE)]
             {
                 let ns = self.injector.measure(&contender.stage, from, to, packets, count);
                 let ns = ns.with_context(|| format!("{name}: the path, {column:?}"))?;
@@ -164,6 +169,25 @@ impl Bench {
                 if contender.way == Way::Plain {
                     let ns = self.injector.measure_receipt(&contender.stage, from, packets, count)?;
                     measured.push(from, column, RECEIPT, ns);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// First packets once more, where tables are full of connections of which nothing else comes.
+    fn measure_flood(&mut self, measured: &mut Measured, rounds: u32, packets: u32) -> Result<()> {
+        for round in 0..=rounds {
+            for from in From::ALL {
+                for contender in self.contenders.iter().filter(|c| c.way.concerns(from) && c.way.has_path()) {
+                    let to = contender.dialled(from);
+                    // The first ones fill the tables.
+                    let count = if round == 0 { packets } else { packets / 5 };
+                    let ns = self.injector.measure(&contender.stage, from, to, Packets::New, count);
+                    let ns = ns.with_context(|| format!("{contender}: the path, a flood"))?;
+                    if round != 0 {
+                        measured.push(from, Column::Flood, &contender.to_string(), ns);
+                    }
                 }
             }
         }

@@ -1,6 +1,7 @@
-//! Packet filter rules of the shape that kube-proxy gives them, written into the node's namespace.
+//! What kube-proxy writes into the node's namespace: rules of packet filters, or services of the kernel's own balancer.
 
 mod iptables;
+mod ipvs;
 mod nftables;
 
 use std::io::Write as _;
@@ -14,7 +15,7 @@ use super::stage::Stage;
 /// Bit that marks packets whose source is to be replaced.
 const MASQUERADE: &str = "0x4000";
 
-/// A packet filter.
+/// What kube-proxy has do the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// nftables with verdict maps.
@@ -23,6 +24,8 @@ pub enum Filter {
     IptablesNft,
     /// iptables' own tables.
     IptablesLegacy,
+    /// The kernel's balancer.
+    Ipvs,
 }
 
 impl Filter {
@@ -35,6 +38,7 @@ impl Filter {
             Self::Nftables => (["nft", "-f", "-"].as_slice(), nftables::rules(services)),
             Self::IptablesNft => (["iptables-nft-restore"].as_slice(), iptables::rules(services)),
             Self::IptablesLegacy => (["iptables-legacy-restore", "-w"].as_slice(), iptables::rules(services)),
+            Self::Ipvs => return ipvs::load(stage, services),
         };
         feed(stage, command, &text)
     }
@@ -45,6 +49,7 @@ impl Filter {
             Self::Nftables => feed(stage, &["nft", "-f", "-"], "table ip probe {}\ndelete table ip probe\n"),
             Self::IptablesNft => feed(stage, &["iptables-nft", "-t", "nat", "-S"], ""),
             Self::IptablesLegacy => feed(stage, &["iptables-legacy", "-t", "nat", "-S"], ""),
+            Self::Ipvs => ipvs::probe(stage),
         }
         .err()
         .map(|error| format!("{error:#}"))
