@@ -23,9 +23,11 @@ const PROGRAMS: &[&str] = &[
     "curl",
     "iperf3",
     "nft",
+    "ipvsadm",
     "tcpdump",
     "ping",
     "nsenter",
+    "chrt",
     "unshare",
     "bpftool",
     "nc.openbsd",
@@ -104,6 +106,13 @@ impl Guest {
         result
     }
 
+    /// Adds a file, which can be run if it is a script.
+    pub fn file(&mut self, place: &str, content: Vec<u8>) {
+        if self.present.insert(place.to_owned()) {
+            self.files.push((place.to_owned(), content));
+        }
+    }
+
     /// Adds a module and what it depends on; one that the kernel does not have is left out.
     ///
     /// # Errors
@@ -162,12 +171,6 @@ impl Guest {
             }
         }
         Ok(())
-    }
-
-    fn file(&mut self, place: &str, content: Vec<u8>) {
-        if self.present.insert(place.to_owned()) {
-            self.files.push((place.to_owned(), content));
-        }
     }
 }
 

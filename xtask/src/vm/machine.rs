@@ -12,15 +12,24 @@ use super::{modules, qemu};
 use crate::build;
 
 /// Ours in a guest, besides the tests.
-const PROGRAMS: &[&str] = &["svc-agent", "svcctl", "svc-testpod", "svc-testsock", "svc-testkernel", "svc-bench"];
+const PROGRAMS: &[&str] =
+    &["svc-agent", "svcctl", "svc-testpod", "svc-testsock", "svc-testkernel", "svc-testload", "svc-bench"];
+
+/// Scripts of a guest, which run like programs. By bash: the shell of busybox takes its own `ip` for that of iproute2.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("pktgen", concat!("#!/bin/bash\n", include_str!("pktgen.sh"))),
+    ("bench", "#!/bin/bash\nSVC_BENCH_OBJECT=/svc/benchmark-programs exec svc-bench \"$@\"\n"),
+];
 
 /// What has been built.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Parts {
     /// The directory of our programs.
     pub binaries: PathBuf,
     /// The test binaries that need root, by name.
     pub tests: Vec<(String, PathBuf)>,
+    /// The benchmarks' kernel programs, if they are wanted.
+    pub benchmark_programs: Option<PathBuf>,
 }
 
 /// Where kernels are kept.
@@ -50,6 +59,13 @@ pub fn run(
     }
     for (name, file) in &parts.tests {
         guest.binary(name, file)?;
+    }
+    for (name, script) in SCRIPTS {
+        guest.file(&format!("svc/{name}"), script.as_bytes().to_vec());
+    }
+    if let Some(object) = &parts.benchmark_programs {
+        let content = std::fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
+        guest.file("svc/benchmark-programs", content);
     }
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let initramfs = work().join(format!("initramfs-{}-{number}.cpio", std::process::id()));

@@ -36,7 +36,8 @@ pub struct Args {
     #[arg(long, default_value_t = 3072)]
     memory: u32,
     /// Runs in the machine instead of the packet and namespace tests: a line for sh, or a command and its arguments. The
-    /// test binaries go by their names (packets, namespaces, lifecycle)
+    /// test binaries go by their names (packets, namespaces, lifecycle), the benchmarks by `bench`; `pktgen [PACKETS [FLOWS]]`
+    /// sends packets of the kernel's generator through XDP
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -60,18 +61,18 @@ pub fn run(args: &Args) -> Result<()> {
         let kernels = table::kernels()?;
         let object = build::kernel_programs(&toolchain)?;
         let binaries = build::host_binaries(&toolchain, &object, false)?;
-        return table::write(&kernels, &Parts { binaries, tests: Vec::new() }, limit);
+        return table::write(&kernels, &Parts { binaries, ..Parts::default() }, limit);
     }
     // First, as it may be missing; the build takes longer.
     let wanted = args.kernel.as_deref().context("--kernel is missing")?;
     let kernel = kernel::Kernel::find(wanted, args.modules.as_deref(), &machine::work())?;
     println!("vm: kernel {}", kernel.release);
-    let parts = build(&toolchain)?;
     let script = match args.command.as_slice() {
         [] => format!("export SVC_ORACLE_PACKETS={PACKETS}; {TESTS}"),
         [script] => script.clone(),
         words => words.iter().map(|word| run::quoted(word)).collect::<Vec<_>>().join(" "),
     };
+    let parts = build(&toolchain, &script)?;
     let status =
         machine::run(&kernel, &parts, &script, qemu::Size { cpus: 2, memory: args.memory }, limit, &mut |line| {
             println!("{line}")
@@ -82,8 +83,16 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn build(toolchain: &Toolchain) -> Result<Parts> {
+/// Builds what a script may run; test binaries, which take longest, only if it names one.
+fn build(toolchain: &Toolchain, script: &str) -> Result<Parts> {
     let object = build::kernel_programs(toolchain)?;
-    let binaries = build::host_binaries(toolchain, &object, false)?;
-    Ok(Parts { binaries, tests: test::privileged_binaries(toolchain, &object)? })
+    let names = |word: &str| script.split([' ', ';', '&', '|', '(', ')', '\n']).any(|part| part == word);
+    let mut parts = Parts { binaries: build::host_binaries(toolchain, &object, false)?, ..Parts::default() };
+    if ["packets", "namespaces", "lifecycle"].iter().any(|name| names(name)) {
+        parts.tests = test::privileged_binaries(toolchain, &object)?;
+    }
+    if names("bench") {
+        parts.benchmark_programs = Some(build::benchmark_programs(toolchain)?);
+    }
+    Ok(parts)
 }

@@ -36,6 +36,9 @@ pub const WANTED: &[&str] = &[
     "nft_nat",
     "nft_numgen",
     "nft_chain_nat",
+    "nft_ct",
+    "nft_masq",
+    "nft_reject_ipv4",
     "nf_conntrack",
 ];
 

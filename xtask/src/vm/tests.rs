@@ -31,7 +31,7 @@ pub struct Outcome {
 
 /// Runs both guests at once; their consoles are shown with the series before each line.
 pub fn run(packets: PathBuf) -> Vec<Outcome> {
-    let parts = Parts { binaries: PathBuf::new(), tests: vec![("packets".to_owned(), packets)] };
+    let parts = Parts { tests: vec![("packets".to_owned(), packets)], ..Parts::default() };
     if let Err(error) = qemu::ensure() {
         let why = format!("{error:#}");
         return KERNELS.map(|series| Outcome { series, result: Err(anyhow::anyhow!("no QEMU: {why}")) }).into();
