@@ -60,7 +60,8 @@ echo start > /proc/net/pktgen/pgctrl
 sleep 1
 back=$(($(cat /sys/class/net/pg0/statistics/rx_packets) - back))
 sed -n '/^Result/,$p' /proc/net/pktgen/pg0
-$control get frontends
+# What the programs counted for the Service, and what else happened to packets.
+$control get services -o wide
 $control get counters
 echo "pktgen: $packets packets of $flows flows sent, $back came back"
 kill $agent
