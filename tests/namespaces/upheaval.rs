@@ -1,15 +1,21 @@
 //! The ground moves under connections that run: their Service gets another name, kind or target, goes and comes back; devices
-//! get another MTU, the wire is pulled out.
+//! get another MTU, the wire is pulled out, the agent dies while somebody listens to its events.
 
 use std::net::SocketAddr;
+use std::process::{Child, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use svc_tests::client::{self, TcpClient, Transport, UdpClient};
 use svc_tests::manifest::Service;
+use svc_tests::need;
 use svc_tests::netns::Netns;
 use svc_tests::server;
 
-use crate::cluster::{Cluster, in_every_setting};
+use crate::cluster::{Cluster, Setting, in_every_setting};
+
+/// How long a reader of events may take to notice that the agent has gone.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Connections that are open, each with the name of the pod that answers.
 struct Running {
@@ -130,15 +136,70 @@ fn a_download_goes_on_when_the_mtu_of_the_node_shrinks_and_the_wire_is_pulled() 
             });
             for mtu in [1400, 1300, 1500] {
                 node.ns.ip(&format!("link set eth0 mtu {mtu}")).unwrap();
-                thread::sleep(std::time::Duration::from_millis(150));
+                thread::sleep(Duration::from_millis(150));
             }
             // The other end of the node's wire.
             cluster.world.fabric.ip("link set node0 down").unwrap();
-            thread::sleep(std::time::Duration::from_millis(200));
+            thread::sleep(Duration::from_millis(200));
             cluster.world.fabric.ip("link set node0 up").unwrap();
             for download in downloads {
                 assert_eq!(download.join().unwrap(), Ok(BYTES), "pod {pod}");
             }
         }
     });
+}
+
+/// `svcctl events`, which ends with the agent.
+struct Listener(Child);
+
+impl Listener {
+    fn start(cluster: &Cluster) -> Self {
+        let mut events = cluster.agent.svcctl().unwrap();
+        events.arg("events").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(events.spawn().unwrap())
+    }
+
+    /// Waits for its end.
+    fn end(mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.0.try_wait().unwrap().is_none() {
+            let read =
+                |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap_or_default();
+            assert!(Instant::now() < deadline, "svcctl hangs: {} {} {}", read("wchan"), read("stack"), read("status"));
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_agent_dies_while_its_events_are_read_and_nobody_else_notices() {
+    if !need::root("the_agent_dies_while_its_events_are_read_and_nobody_else_notices") {
+        return;
+    }
+    let mut cluster = Cluster::start(Setting::Tc);
+    let service = cluster.serve(Service::new("web", 1).echo().load_balancer());
+    let mut running = Running::open(&cluster, &service);
+    for _ in 0..3 {
+        let mut listeners: Vec<_> = (0..3).map(|_| Listener::start(&cluster)).collect();
+        assert_served(&cluster, &service, "while events are read");
+        // One of them goes away by itself.
+        drop(listeners.remove(0));
+        assert_served(&cluster, &service, "when a listener has gone");
+        cluster.agent.kill().unwrap();
+        running.assert_tcp_goes_on("without an agent");
+        assert_served(&cluster, &service, "without an agent");
+        // The others are told by the end of their connection.
+        listeners.into_iter().for_each(Listener::end);
+        cluster.agent.spawn().unwrap();
+        cluster.agent.wait_until_ready().unwrap();
+        running.assert_tcp_goes_on("with its successor");
+        assert_served(&cluster, &service, "with its successor");
+    }
 }
