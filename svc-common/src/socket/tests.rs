@@ -234,6 +234,56 @@ fn b68_a_socket_stays_with_its_backend_while_that_serves() {
 }
 
 #[test]
+fn b69_a_backend_id_that_means_another_address_or_port_is_no_more_the_sockets() {
+    fn check<F: Tested>() {
+        for (last, port) in [(150, 7000), (101, 7001)] {
+            let mut memory = memory::<F>();
+            memory.selections.insert(FULL, Selection::new(0, 1));
+            let mut at = peer::<F>(1, 7);
+            assert_eq!(send(&mut memory, &mut at, proto::UDP), Dialled::Translated);
+            assert_eq!(at, backend::<F>(1));
+            let it = F::tables(&mut memory).backends.get_mut(&1).unwrap();
+            (it.addr, it.port) = (F::addr(last), Be16::from_host(port));
+            at = peer::<F>(1, 7);
+            assert_eq!(send(&mut memory, &mut at, proto::UDP), Dialled::Translated);
+            assert_eq!(at, peer::<F>(last, port).on(peer_side::BACKEND));
+        }
+    }
+    in_both!(check);
+}
+
+#[test]
+fn b63_a_slot_that_still_names_another_services_backend_is_passed_over() {
+    fn check<F: Tested>() {
+        let mut memory = memory::<F>();
+        set_backend::<F>(&mut memory, 1, 9);
+        set_backend::<F>(&mut memory, 2, 9);
+        for cookie in 1..50 {
+            memory.sockets.cookie = cookie;
+            let mut at = peer::<F>(1, 7);
+            assert_eq!(connect(&mut memory, &mut at, proto::TCP), Dialled::Translated);
+            assert_eq!(at, backend::<F>(3));
+        }
+    }
+    in_both!(check);
+}
+
+#[test]
+fn b68_two_vips_get_two_backends_also_if_chance_has_it_otherwise() {
+    fn check<F: Tested>() {
+        let mut memory = memory::<F>();
+        let chance = memory.sockets.random;
+        let mut peers = [peer::<F>(1, 7), peer::<F>(2, 7)];
+        for at in &mut peers {
+            memory.sockets.random = chance;
+            assert_eq!(send(&mut memory, at, proto::UDP), Dialled::Translated);
+        }
+        assert_ne!(peers[0], peers[1]);
+    }
+    in_both!(check);
+}
+
+#[test]
 fn b68_two_vips_get_two_backends_or_the_last_one_asked() {
     fn check<F: Tested>() {
         let mut memory = memory::<F>();
