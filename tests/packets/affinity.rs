@@ -94,34 +94,73 @@ fn b50_all_connections_of_a_client_go_to_one_backend_and_clients_spread() {
 #[test]
 fn b50_pods_and_clients_outside_have_entries_of_their_own() {
     with_oracle(|oracle| {
-        let (vip, .., all) = WORLDS[0];
-        serve(oracle, 100, proto::TCP, &[vip], &all);
-        let pods = ["10.244.1.20", "10.244.1.21", "10.244.1.22", "10.244.1.23", "10.244.1.24", "10.244.1.25"];
-        let chosen = pods.map(|pod| open_at(oracle, WORKLOAD, proto::TCP, pod, 40_000, vip));
-        assert!(BTreeSet::from(chosen).len() > 1, "one entry for the whole node? {chosen:?}");
-        for (pod, backend) in pods.into_iter().zip(chosen) {
-            assert_eq!(open_at(oracle, WORKLOAD, proto::TCP, pod, 40_001, vip), backend);
+        for (id, (vip, .., all)) in (100..).step_by(100).zip(WORLDS) {
+            serve(oracle, id, proto::TCP, &[vip], &all);
+            let pods: [String; 6] = std::array::from_fn(|n| {
+                if id == 100 { format!("10.244.1.{}", 20 + n) } else { format!("[fd00:244:1::{}]", 20 + n) }
+            });
+            let chosen = pods.each_ref().map(|pod| open_at(oracle, WORKLOAD, proto::TCP, pod, 40_000, vip));
+            assert!(BTreeSet::from(chosen).len() > 1, "one entry for the whole node? {chosen:?}");
+            for (pod, backend) in pods.iter().zip(chosen) {
+                assert_eq!(open_at(oracle, WORKLOAD, proto::TCP, pod, 40_001, vip), backend);
+            }
         }
     });
+}
+
+#[test]
+fn b50_clients_whose_source_is_translated_have_entries_of_their_own() {
+    for (vip, node_port, client, ..) in WORLDS {
+        for hook in [Hook::Xdp, Hook::Ingress] {
+            with_oracle(move |oracle| {
+                let v6 = vip.starts_with('[');
+                let all: [String; 4] = std::array::from_fn(|n| {
+                    if v6 { format!("[fd00:244:2::{}]:8080", 5 + n) } else { format!("10.244.2.{}:8080", 5 + n) }
+                });
+                serve(oracle, 100, proto::TCP, &[vip, node_port], &all.each_ref().map(String::as_str));
+                let uplink = oracle.ifindex(UPLINK);
+                let mut open = |client: &str, port: u16, to: &str| {
+                    let syn = Frame::syn(&format!("{client}:{port}"), to).build();
+                    let run = oracle.run(hook, UPLINK, &syn);
+                    assert_eq!(run.outcome, Outcome::Send(uplink), "{client} at {hook:?}");
+                    if v6 { run.bytes[53] } else { run.bytes[33] }
+                };
+                let mut spread = BTreeSet::new();
+                for last in 1..20 {
+                    let client = client.replace(".7", &format!(".{last}")).replace("::7", &format!("::{last}"));
+                    // Ports of their own, which source NAT keeps.
+                    let port = 2_000 + last * 100;
+                    let first = open(&client, port, vip);
+                    for port in port + 1..port + 5 {
+                        assert_eq!([vip, node_port].map(|to| open(&client, port, to)), [first; 2], "{client}");
+                    }
+                    spread.insert(first);
+                }
+                assert_eq!(spread.len(), 4, "backends see one client, the node; the choice does not");
+            });
+        }
+    }
 }
 
 #[test]
 fn b51_the_time_out_counts_from_the_last_new_connection_and_then_the_choice_is_fresh() {
     with_oracle(|oracle| {
         for (id, (vip, _, client, _, all)) in (100..).step_by(100).zip(WORLDS) {
-            serve(oracle, id, proto::TCP, &[vip], &all);
-            let first = open(oracle, proto::TCP, client, 40_000, vip);
-            // Five times just in time.
-            for port in 40_001..40_006 {
-                oracle.advance(TIMEOUT_S);
-                assert_eq!(open(oracle, proto::TCP, client, port, vip), first);
+            for (id, protocol) in [(id, proto::TCP), (id + 50, proto::UDP)] {
+                serve(oracle, id, protocol, &[vip], &all);
+                let first = open(oracle, protocol, client, 40_000, vip);
+                // Five times just in time.
+                for port in 40_001..40_006 {
+                    oracle.advance(TIMEOUT_S);
+                    assert_eq!(open(oracle, protocol, client, port, vip), first);
+                }
+                let mut fresh = BTreeSet::new();
+                for port in 41_000..41_020 {
+                    oracle.advance(TIMEOUT_S + 1);
+                    fresh.insert(open(oracle, protocol, client, port, vip));
+                }
+                assert!(fresh.len() > 1, "the same backend every time: {fresh:?}");
             }
-            let mut fresh = BTreeSet::new();
-            for port in 41_000..41_020 {
-                oracle.advance(TIMEOUT_S + 1);
-                fresh.insert(open(oracle, proto::TCP, client, port, vip));
-            }
-            assert!(fresh.len() > 1, "the same backend every time: {fresh:?}");
         }
     });
 }
@@ -154,17 +193,18 @@ fn b52_a_backend_that_left_the_set_is_replaced_and_the_new_one_sticks() {
 #[test]
 fn b52_an_entry_of_one_policy_is_not_used_by_another() {
     with_oracle(|oracle| {
-        let (vip, _, client, _, all) = WORLDS[0];
-        serve(oracle, 100, proto::TCP, &[vip], &all);
-        // From outside only the backend that the client does not have is a candidate.
-        let first = open(oracle, proto::TCP, client, 40_000, vip);
-        let other = if first == 5 { 101 } else { 100 };
-        oracle.set_membership(other, true, true);
-        oracle.set_selection(90, &[other]);
-        let flags = frontend_flags::AFFINITY | frontend_flags::EXTERNAL_LOCAL;
-        let frontend = Frontend { service: 100, external: 90, internal: 100, flags, affinity_s: TIMEOUT_S };
-        oracle.put_frontend(vip, proto::TCP, frontend);
-        assert_eq!(u32::from(open(oracle, proto::TCP, client, 40_001, vip)), other - 100 + 5);
+        for (id, (vip, _, client, _, all)) in (100..).step_by(100).zip(WORLDS) {
+            serve(oracle, id, proto::TCP, &[vip], &all);
+            // From outside only the backend that the client does not have is a candidate.
+            let first = open(oracle, proto::TCP, client, 40_000, vip);
+            let other = if first == 5 { id + 1 } else { id };
+            oracle.set_membership(other, true, true);
+            oracle.set_selection(id - 10, &[other]);
+            let flags = frontend_flags::AFFINITY | frontend_flags::EXTERNAL_LOCAL;
+            let frontend = Frontend { service: id, external: id - 10, internal: id, flags, affinity_s: TIMEOUT_S };
+            oracle.put_frontend(vip, proto::TCP, frontend);
+            assert_eq!(u32::from(open(oracle, proto::TCP, client, 40_001, vip)), other - id + 5);
+        }
     });
 }
 

@@ -80,18 +80,17 @@ fn b08_a_pod_here_and_a_backend_elsewhere_meet_without_the_stack() {
 
 #[test]
 fn b37_a_pod_whose_hardware_address_is_unknown_is_found_by_the_kernel() {
-    with_oracle(|oracle| {
-        oracle.set_fast(&[UPLINK, WORKLOAD]);
-        let (vip, pod, client) = ("10.96.0.10:80", "10.244.1.6:8080", "10.244.1.5:40000");
-        oracle.serve(100, proto::TCP, &[vip], &[pod]);
+    for_each_world(|oracle, [vip, pod, ..]| {
+        let (client, pod) = (pod.replace("8080", "40000"), pod.replace(".5:", ".6:").replace("::5]", "::6]"));
+        oracle.serve(100, proto::TCP, &[vip], &[&pod]);
         let workload = oracle.ifindex(WORKLOAD);
         let back = to_pod(oracle);
         for _ in 0..2 {
-            let request = Frame::syn(client, vip);
+            let request = Frame::syn(&client, vip);
             let run = oracle.run(Hook::Ingress, WORKLOAD, &request.build());
             assert_eq!(run.outcome, Outcome::Resolve(workload));
-            assert_frames_eq(&run.bytes, &request.to(pod).ttl(63).build());
-            let answer = Frame::tcp(pod, client).flags("S.");
+            assert_frames_eq(&run.bytes, &request.to(&pod).ttl(63).build());
+            let answer = Frame::tcp(&pod, &client).flags("S.");
             check(oracle, Hook::Ingress, WORKLOAD, answer.clone(), &answer.from(vip), back);
         }
     });

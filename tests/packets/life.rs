@@ -1,56 +1,30 @@
-//! What becomes of datagram flows when the world changes, in both families.
+//! What becomes of datagram flows when the world changes.
 
-use svc_common::{maps::Selection, net::proto, outcome::Outcome, packet::Hook};
+use svc_common::{maps::Selection, net::proto, outcome::Outcome};
 use svc_tests::{
-    oracle::{Oracle, UPLINK, with_oracle},
+    oracle::{Oracle, UPLINK},
     packet::{Frame, assert_frames_eq},
 };
 
-/// A family's addresses: VIP, client, and three backends.
-struct World {
-    vip: &'static str,
-    client: &'static str,
-    backend: &'static str,
-    other: &'static str,
-    moved: &'static str,
+use crate::ways::{Way, on_each_way};
+
+/// What becomes of the client's next datagram.
+fn ask(oracle: &mut Oracle, way: &Way) -> (Outcome, Vec<u8>) {
+    let run = way.request(oracle, &Frame::udp(way.client, way.vip));
+    (run.outcome, run.bytes)
 }
 
-const WORLDS: [World; 2] = [
-    World {
-        vip: "10.96.0.10:53",
-        client: "198.51.100.7:40000",
-        backend: "10.244.1.5:8053",
-        other: "10.244.1.6:8053",
-        moved: "10.244.1.5:9053",
-    },
-    World {
-        vip: "[fd00:96::10]:53",
-        client: "[2001:db8:7::7]:40000",
-        backend: "[fd00:244:1::5]:8053",
-        other: "[fd00:244:1::6]:8053",
-        moved: "[fd00:244:1::5]:9053",
-    },
-];
+/// The client's next datagram arrives there.
+#[track_caller]
+fn expect(oracle: &mut Oracle, way: &Way, backend: &str) {
+    let (_, bytes) = ask(oracle, way);
+    assert_frames_eq(&bytes, &way.to(&Frame::udp(way.client, way.vip), backend));
+}
 
-impl World {
-    /// What becomes of the client's next datagram.
-    fn ask(&self, oracle: &mut Oracle) -> (Outcome, Vec<u8>) {
-        let run = oracle.run(Hook::Ingress, UPLINK, &Frame::udp(self.client, self.vip).build());
-        (run.outcome, run.bytes)
-    }
-
-    /// The client's next datagram arrives there.
-    #[track_caller]
-    fn expect(&self, oracle: &mut Oracle, backend: &str) {
-        let (_, bytes) = self.ask(oracle);
-        assert_frames_eq(&bytes[14..], &Frame::udp(self.client, self.vip).to(backend).build()[14..]);
-    }
-
-    fn establish(&self, oracle: &mut Oracle) {
-        self.expect(oracle, self.backend);
-        oracle.run(Hook::Egress, UPLINK, &Frame::udp(self.backend, self.client).build());
-        self.expect(oracle, self.backend);
-    }
+fn establish(oracle: &mut Oracle, way: &Way) {
+    expect(oracle, way, way.backend);
+    way.reply(oracle, &Frame::udp(way.backend, way.seen));
+    expect(oracle, way, way.backend);
 }
 
 fn flows(oracle: &Oracle) -> usize {
@@ -58,98 +32,95 @@ fn flows(oracle: &Oracle) -> usize {
     v4.flows.len() + v4.embryos.len() + v6.flows.len() + v6.embryos.len()
 }
 
-/// In both families, with a flow that was answered and one that was not.
-fn with_a_flow(check: impl Fn(&mut Oracle, &World) + Clone + Send + 'static) {
-    for world in WORLDS {
+/// On each way, with a flow that was answered and one that was not.
+fn with_a_flow(check: impl Fn(&mut Oracle, &Way) + Send + 'static) {
+    on_each_way(move |oracle, way| {
         for answered in [false, true] {
-            let check = check.clone();
-            let world = World { ..world };
-            with_oracle(move |oracle| {
-                oracle.serve(100, proto::UDP, &[world.vip], &[world.backend]);
-                if answered {
-                    world.establish(oracle);
-                } else {
-                    world.expect(oracle, world.backend);
-                }
-                assert_eq!(flows(oracle), 2);
-                check(oracle, &world);
-            });
+            oracle.reset();
+            oracle.serve(100, proto::UDP, &[way.vip], &[way.backend]);
+            if answered {
+                establish(oracle, &way);
+            } else {
+                expect(oracle, &way, way.backend);
+            }
+            assert_eq!(flows(oracle), 2);
+            check(oracle, &way);
         }
-    }
+    });
 }
 
 #[test]
 fn b26_a_removed_backend_and_another_target_port_move_the_flow() {
-    with_a_flow(|oracle, world| {
-        for target in [world.other, world.moved] {
+    with_a_flow(|oracle, way| {
+        for target in [way.other, way.moved] {
             oracle.set_backend(101, 100, target);
             oracle.set_selection(100, &[101]);
             oracle.remove_backend(100);
             oracle.raise_epoch();
-            world.expect(oracle, target);
+            expect(oracle, way, target);
             assert_eq!(flows(oracle), 2, "the old flow is gone, both directions");
             oracle.remove_backend(101);
-            oracle.set_backend(100, 100, world.backend);
+            oracle.set_backend(100, 100, way.backend);
             oracle.set_selection(100, &[100]);
             oracle.raise_epoch();
-            world.expect(oracle, world.backend);
+            expect(oracle, way, way.backend);
         }
     });
 }
 
 #[test]
 fn b26_a_deleted_service_and_the_loss_of_the_last_backend_end_the_flow_at_once() {
-    with_a_flow(|oracle, world| {
-        oracle.remove_frontend(world.vip, proto::UDP);
+    with_a_flow(|oracle, way| {
+        oracle.remove_frontend(way.vip, proto::UDP);
         oracle.remove_backend(100);
         oracle.raise_epoch();
-        let (outcome, bytes) = world.ask(oracle);
+        let (outcome, bytes) = ask(oracle, way);
         assert_eq!(outcome, Outcome::Pass);
-        assert_frames_eq(&bytes, &Frame::udp(world.client, world.vip).build());
+        assert_frames_eq(&bytes, &Frame::udp(way.client, way.vip).build());
         assert_eq!(flows(oracle), 0);
     });
-    with_a_flow(|oracle, world| {
+    with_a_flow(|oracle, way| {
         oracle.set_empty_selection(100, Selection::REJECT);
         oracle.remove_backend(100);
         oracle.raise_epoch();
-        let (outcome, _) = world.ask(oracle);
-        assert!(!matches!(outcome, Outcome::Pass | Outcome::Deliver), "{outcome:?}");
+        let (outcome, _) = ask(oracle, way);
+        assert_eq!(outcome, Outcome::Send(oracle.ifindex(UPLINK)), "refused");
         assert_eq!(flows(oracle), 0);
     });
 }
 
 #[test]
 fn b63_a_flow_never_follows_an_address_to_another_service() {
-    with_a_flow(|oracle, world| {
+    with_a_flow(|oracle, way| {
         // The pod's address, port and even the backend id are another service's; ours has another backend.
-        oracle.set_backend(100, 999, world.backend);
-        oracle.set_backend(101, 100, world.other);
+        oracle.set_backend(100, 999, way.backend);
+        oracle.set_backend(101, 100, way.other);
         oracle.set_selection(100, &[101]);
         oracle.raise_epoch();
-        world.expect(oracle, world.other);
+        expect(oracle, way, way.other);
     });
 }
 
 #[test]
 fn b26_a_service_that_takes_the_address_over_gets_the_next_datagram() {
-    with_a_flow(|oracle, world| {
+    with_a_flow(|oracle, way| {
         // As when a Service is renamed: the old one's backend is still there.
-        oracle.set_backend(200, 200, world.other);
+        oracle.set_backend(200, 200, way.other);
         oracle.set_selection(200, &[200]);
-        oracle.set_frontend(world.vip, proto::UDP, 200, 200, 200);
+        oracle.set_frontend(way.vip, proto::UDP, 200, 200, 200);
         oracle.raise_epoch();
-        world.expect(oracle, world.other);
+        expect(oracle, way, way.other);
         assert_eq!(flows(oracle), 2);
     });
 }
 
 #[test]
 fn b26_a_flow_does_not_follow_a_backend_id_that_means_another_address_or_port() {
-    with_a_flow(|oracle, world| {
-        for other in [world.other, world.moved, world.backend] {
+    with_a_flow(|oracle, way| {
+        for other in [way.other, way.moved, way.backend] {
             oracle.set_backend(100, 100, other);
             oracle.raise_epoch();
-            world.expect(oracle, other);
+            expect(oracle, way, other);
             assert_eq!(flows(oracle), 2);
         }
     });
@@ -157,22 +128,21 @@ fn b26_a_flow_does_not_follow_a_backend_id_that_means_another_address_or_port() 
 
 #[test]
 fn b27_what_was_refused_leaves_no_entry_and_what_serves_keeps_its_flows() {
-    for world in WORLDS {
-        with_oracle(move |oracle| {
-            // Before the service is there, and before it has a backend.
-            assert_eq!(world.ask(oracle).0, Outcome::Pass);
-            oracle.set_empty_selection(100, Selection::REJECT);
-            oracle.set_frontend(world.vip, proto::UDP, 100, 100, 100);
-            assert_ne!(world.ask(oracle).0, Outcome::Deliver);
-            assert_eq!(flows(oracle), 0);
-            oracle.serve(100, proto::UDP, &[world.vip], &[world.backend]);
-            world.establish(oracle);
-            // Other backends come, this one drains and leaves the table: the flow stays.
-            oracle.set_backend(101, 100, world.other);
-            oracle.set_selection(100, &[101]);
-            oracle.raise_epoch();
-            world.expect(oracle, world.backend);
-            assert_eq!(flows(oracle), 2);
-        });
-    }
+    on_each_way(|oracle, way| {
+        let way = &way;
+        // Before the service is there, and before it has a backend.
+        assert_eq!(ask(oracle, way).0, Outcome::Pass);
+        oracle.set_empty_selection(100, Selection::REJECT);
+        oracle.set_frontend(way.vip, proto::UDP, 100, 100, 100);
+        assert_eq!(ask(oracle, way).0, Outcome::Send(oracle.ifindex(UPLINK)), "refused");
+        assert_eq!(flows(oracle), 0);
+        oracle.serve(100, proto::UDP, &[way.vip], &[way.backend]);
+        establish(oracle, way);
+        // Other backends come, this one drains and leaves the table: the flow stays.
+        oracle.set_backend(101, 100, way.other);
+        oracle.set_selection(100, &[101]);
+        oracle.raise_epoch();
+        expect(oracle, way, way.backend);
+        assert_eq!(flows(oracle), 2);
+    });
 }

@@ -29,3 +29,4 @@ mod sweep;
 mod too_big;
 mod unassigned;
 mod verifier;
+mod ways;

@@ -121,9 +121,11 @@ fn b07_foreign_frames_pass_untouched() {
             frame[23] = protocol;
             passes(oracle, &frame, reason);
         }
-        let mut frame = Frame::udp(CLIENT6, VIP6).build();
-        frame[20] = proto::ICMPV6;
-        passes(oracle, &frame, None);
+        for (protocol, reason) in [(200, Some(Reason::UnknownProtocol)), (proto::ICMPV6, None)] {
+            let mut frame = Frame::udp(CLIENT6, VIP6).build();
+            frame[20] = protocol;
+            passes(oracle, &frame, reason);
+        }
         // ARP, a VLAN tag, MPLS, and a length instead of a type.
         for ether_type in [0x0806u16, 0x8100, 0x88a8, 0x8847, 0x0040] {
             let mut frame = Frame::tcp(CLIENT, VIP).build();

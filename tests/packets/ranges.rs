@@ -12,6 +12,8 @@ use svc_tests::{
     packet::Frame,
 };
 
+use crate::ways::on_each_way;
+
 #[test]
 fn b59_only_sources_in_the_ranges_of_the_service_are_served() {
     with_oracle(|oracle| {
@@ -51,20 +53,16 @@ fn b59_only_sources_in_the_ranges_of_the_service_are_served() {
 
 #[test]
 fn b59_a_change_of_the_ranges_is_for_new_connections() {
-    with_oracle(|oracle| {
-        let (vip, client) = ("203.0.113.10:80", "198.51.100.7:40000");
-        oracle.serve(100, proto::UDP, &[vip], &["10.244.1.5:8080"]);
-        let datagram = Frame::udp(client, vip).build();
-        assert_eq!(oracle.run(Hook::Ingress, UPLINK, &datagram).outcome, Outcome::Deliver);
+    on_each_way(|oracle, way| {
+        oracle.serve(100, proto::UDP, &[way.vip], &[way.backend]);
+        let (served, datagram) = (way.served(oracle), Frame::udp(way.client, way.vip));
+        assert_eq!(way.request(oracle, &datagram).outcome, served);
         let flags = frontend_flags::LOAD_BALANCER | frontend_flags::SOURCE_RANGES;
-        oracle.put_frontend(
-            vip,
-            proto::UDP,
-            Frontend { service: 100, external: 100, internal: 100, flags, affinity_s: 0 },
-        );
+        let frontend = Frontend { service: 100, external: 100, internal: 100, flags, affinity_s: 0 };
+        oracle.put_frontend(way.vip, proto::UDP, frontend);
         oracle.raise_epoch();
-        assert_eq!(oracle.run(Hook::Ingress, UPLINK, &datagram).outcome, Outcome::Deliver, "the flow goes on");
-        let other = Frame::udp("198.51.100.7:40001", vip).build();
-        assert_eq!(oracle.run(Hook::Ingress, UPLINK, &other).outcome, Outcome::Drop(Reason::SourceRange));
+        assert_eq!(way.request(oracle, &datagram).outcome, served, "the flow goes on");
+        let other = Frame::udp(&way.port(20_001).0, way.vip);
+        assert_eq!(way.request(oracle, &other).outcome, Outcome::Drop(Reason::SourceRange));
     });
 }

@@ -9,6 +9,8 @@ mod server;
 mod store;
 
 #[cfg(test)]
+mod rights_tests;
+#[cfg(test)]
 mod schedule_tests;
 #[cfg(test)]
 mod source_tests;

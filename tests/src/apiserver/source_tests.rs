@@ -9,7 +9,6 @@ use svc_agent::model::{Rules, ServiceName};
 use svc_agent::sources::Snapshot;
 use svc_agent::sources::kubernetes::kinds::Watched;
 use svc_agent::sources::kubernetes::servers::{self, Servers};
-use svc_agent::sources::kubernetes::transport::{Answer, Request, Transport};
 use svc_agent::sources::kubernetes::{KubernetesSource, Nodes, Timing};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -59,7 +58,7 @@ async fn until(source: &mut KubernetesSource, what: &str, mut holds: impl FnMut(
     begun.elapsed()
 }
 
-fn has(snapshot: &Snapshot, name: &str) -> bool {
+pub fn has(snapshot: &Snapshot, name: &str) -> bool {
     snapshot.objects.services.contains_key(&ServiceName::new("default", name))
 }
 
@@ -347,45 +346,6 @@ async fn b62_a_node_that_was_there_and_is_deleted_is_leaving() {
     store.delete(Watched::Node, "", "here");
     sleep(Duration::from_secs(1)).await;
     assert!(source.watched().leaving());
-}
-
-/// Answers requests for Nodes with this status: rights to them are not given everywhere.
-struct WithoutNodes(Server, u16);
-
-impl Transport for WithoutNodes {
-    fn send<'a>(
-        &'a self,
-        server: &'a servers::Server,
-        request: Request,
-    ) -> futures::future::BoxFuture<'a, anyhow::Result<Answer>> {
-        Box::pin(async move {
-            let forbidden = request.path.starts_with("/api/v1/nodes");
-            let answer = self.0.answer(&server.url, request).await?;
-            Ok(if forbidden { Answer { status: self.1, ..answer } } else { answer })
-        })
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_the_right_to_see_nodes_services_work() {
-    let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
-    let transport = Arc::new(WithoutNodes(Server::new(store()), 403));
-    let mut source =
-        KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, transport, Timing::default());
-    source.first(Duration::from_secs(10)).await;
-    let snapshot = source.load();
-    assert!(snapshot.complete && has(&snapshot, "web"));
-    assert!(snapshot.problems.iter().any(|problem| problem.text.contains("nodes") && problem.text.contains("403")));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_token_that_is_void_is_no_missing_right() {
-    let servers = Servers::new(vec![servers::Server::new("a")], None).unwrap();
-    let transport = Arc::new(WithoutNodes(Server::new(store()), 401));
-    let mut source =
-        KubernetesSource::start("here", Nodes::Own, &Rules::default(), servers, transport, Timing::default());
-    source.first(Duration::from_secs(10)).await;
-    assert!(!source.load().complete);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,8 @@ pub struct Direction {
     pub seen_s: u32,
     /// Packets.
     pub packets: u32,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 impl Direction {
@@ -35,6 +37,7 @@ impl Direction {
             state: flow.state,
             seen_s: flow.seen_s,
             packets: flow.packets,
+            bytes: flow.bytes,
         }
     }
 }

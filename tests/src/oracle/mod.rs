@@ -2,6 +2,7 @@
 //!
 //! Every map write and every frame goes to both; every verdict, every byte and every table must be equal.
 
+mod compare;
 pub mod flows;
 mod policy;
 mod programs;

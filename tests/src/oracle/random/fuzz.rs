@@ -5,8 +5,9 @@ use std::{cell::RefCell, fs, path::Path};
 use svc_common::packet::Hook;
 
 use super::{
+    action::Action,
     dice::Dice,
-    story::{Action, Story, is_refused},
+    story::{Story, is_refused},
 };
 use crate::oracle::{Oracle, Setup, UPLINK, WORKLOAD};
 

@@ -3,6 +3,7 @@
 //! A history is a list of numbers, one for each step; each seeds the [`dice::Dice`] that choose what the step does, with an eye on
 //! what came before. So any part of a history is a history, and one that fails is made as short as it can be.
 
+mod action;
 pub mod dice;
 mod frames;
 pub mod fuzz;

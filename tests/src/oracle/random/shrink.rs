@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    dice::Dice,
-    story::{Action, Story},
-};
+use super::{action::Action, dice::Dice, story::Story};
 use crate::oracle::Oracle;
 
 /// Trials before what is left is taken as short enough.
