@@ -34,3 +34,4 @@ pub mod sockets;
 pub mod sorted;
 pub mod sources;
 pub mod sys;
+mod whole_file;

@@ -3,20 +3,18 @@
 //! A file that cannot be read as what was written is somebody's mistake or misfortune: it is set aside with its content,
 //! and never overwritten.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::memory::Memory;
 use crate::model::Problem;
+use crate::whole_file;
 
 /// Name of the file in the state directory.
 pub const NAME: &str = "allocations.json";
-/// A larger file was not written by an agent.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// The file.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ impl StateFile {
     pub fn open(dir: &Path) -> (Self, Memory) {
         let path = dir.join(NAME);
         let mut file = Self { path, written: None, lost: None, keep: false };
-        let memory = match read(&file.path) {
+        let memory = match whole_file::read(&file.path) {
             Ok(None) => {
                 file.written = Some(Arc::default());
                 Memory::default()
@@ -60,7 +58,7 @@ impl StateFile {
         if self.keep || self.written.as_ref() == Some(memory) {
             return problems;
         }
-        match write(&self.path, &memory.to_text()) {
+        match whole_file::replace(&self.path, &memory.to_text()) {
             Ok(()) => self.written = Some(memory.clone()),
             Err(error) => {
                 self.written = None;
@@ -99,50 +97,6 @@ impl StateFile {
         )));
         Memory::default()
     }
-}
-
-/// The text of the file; `None` if there is none.
-pub fn read(path: &Path) -> io::Result<Option<String>> {
-    // Neither a link that somebody put there nor a pipe that never ends.
-    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(invalid("found a link, expected a file"));
-        }
-        Err(error) => return Err(error),
-    };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(invalid("found no regular file, expected one"));
-    }
-    if metadata.len() > MAX_BYTES {
-        return Err(invalid("found more bytes than any agent writes"));
-    }
-    let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text)?;
-    Ok(Some(text))
-}
-
-fn invalid(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// Replaces the file as a whole; its directory is made if it is missing.
-pub fn write(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let draft = path.with_extension("json.new");
-    // A draft of an agent that was killed while it wrote.
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

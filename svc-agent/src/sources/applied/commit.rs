@@ -3,9 +3,8 @@
 //! The new contents are written and synchronised beside the files. A journal then says what becomes of them: from that
 //! moment on the change is made, whenever the agent dies, as the next one finishes what the journal says.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -14,6 +13,7 @@ use serde_json::Value;
 
 use super::directory;
 use crate::model::ObjectKey;
+use crate::whole_file;
 
 /// Names with a dot are passed over by those who read manifests.
 const JOURNAL: &str = ".journal";
@@ -142,17 +142,9 @@ fn discard(objects: &Path) -> anyhow::Result<()> {
 }
 
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let written = || {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    written().with_context(|| format!("cannot write `{}`", path.display()))
+    whole_file::write_new(path, content).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn sync(directory: &Path) -> anyhow::Result<()> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .with_context(|| format!("cannot synchronise `{}`", directory.display()))
+    whole_file::sync(directory).with_context(|| format!("cannot synchronise `{}`", directory.display()))
 }

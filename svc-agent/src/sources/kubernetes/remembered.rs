@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::controllers::file;
 use crate::model::Problem;
+use crate::whole_file;
 
 /// Name of the file in the state directory.
 const NAME: &str = "api-servers.json";
@@ -23,7 +23,7 @@ impl Remembered {
     /// Reads the file in a state directory. What cannot be read is nothing that is needed.
     pub fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(NAME);
-        let text = file::read(&path).ok().flatten().unwrap_or_default();
+        let text = whole_file::read(&path).ok().flatten().unwrap_or_default();
         let mut addresses: Vec<SocketAddr> = serde_json::from_str(&text).unwrap_or_default();
         addresses.truncate(MANY);
         Self { path, addresses }
@@ -44,7 +44,7 @@ impl Remembered {
             return None;
         }
         let text = serde_json::to_string(&addresses).unwrap_or_default();
-        match file::write(&self.path, &text) {
+        match whole_file::replace(&self.path, &text) {
             Ok(()) => {
                 self.addresses = addresses;
                 None
