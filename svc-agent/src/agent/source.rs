@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, ConfigError, Kubernetes};
+use crate::config::{Config, Kubernetes};
 use crate::controllers::{LocalControllers, Settings};
 use crate::model::Rules;
 use crate::sources::applied::Applied;
@@ -17,7 +17,6 @@ use crate::sources::{LocalSources, Snapshot};
 pub enum Source {
     /// Files, and the controllers that are missing without an API server.
     Local(Box<(LocalSources, LocalControllers)>),
-    /// An API server.
     /// An API server, and where it was.
     Kubernetes(Box<(KubernetesSource, Remembered)>),
 }
@@ -33,13 +32,13 @@ impl Source {
         applied: Option<&Applied>,
     ) -> anyhow::Result<(Self, Option<WatchedApi>)> {
         if let Some(kubernetes) = &config.kubernetes {
-            let source = follow(config, kubernetes, rules).await?;
+            let remembered = Remembered::open(&config.state_dir);
+            let source = follow(config, kubernetes, rules, &remembered).await?;
             let api = source.watched();
-            return Ok((Self::Kubernetes(Box::new((source, Remembered::open(&config.state_dir)))), Some(api)));
+            return Ok((Self::Kubernetes(Box::new((source, remembered))), Some(api)));
         }
-        let manifests = config.manifests.as_ref().ok_or(ConfigError::NoSource)?;
         let applied = applied.context("there is no state directory")?;
-        let sources = LocalSources::new(manifests, applied.objects(), rules);
+        let sources = LocalSources::new(config.manifests.as_deref(), applied.objects(), rules);
         let settings =
             Settings::new(&config.cluster_ip_range, rules.node_ports.clone(), config.load_balancer_pools.clone());
         let controllers = LocalControllers::open(settings, &config.state_dir);
@@ -86,7 +85,12 @@ impl Source {
 }
 
 #[cfg(feature = "kubernetes")]
-async fn follow(config: &Config, kubernetes: &Kubernetes, rules: &Rules) -> anyhow::Result<KubernetesSource> {
+async fn follow(
+    config: &Config,
+    kubernetes: &Kubernetes,
+    rules: &Rules,
+    remembered: &Remembered,
+) -> anyhow::Result<KubernetesSource> {
     use crate::sources::kubernetes::connect::Connection;
     use crate::sources::kubernetes::{Nodes, Timing};
 
@@ -94,13 +98,18 @@ async fn follow(config: &Config, kubernetes: &Kubernetes, rules: &Rules) -> anyh
         Some(file) => Connection::by_kubeconfig(file, &kubernetes.servers).await?,
         None => Connection::in_cluster(&kubernetes.servers)?,
     };
-    servers.remembered(Remembered::open(&config.state_dir).addresses());
+    servers.remembered(remembered.addresses());
     let nodes = if config.announce_devices.is_empty() { Nodes::Own } else { Nodes::All };
     Ok(KubernetesSource::start(&config.node_name, nodes, rules, servers, connection, Timing::default()))
 }
 
 #[cfg(not(feature = "kubernetes"))]
-async fn follow(_config: &Config, _kubernetes: &Kubernetes, _rules: &Rules) -> anyhow::Result<KubernetesSource> {
+async fn follow(
+    _config: &Config,
+    _kubernetes: &Kubernetes,
+    _rules: &Rules,
+    _remembered: &Remembered,
+) -> anyhow::Result<KubernetesSource> {
     anyhow::bail!(
         "this svc-agent was built without the feature `kubernetes`: give --manifests DIR, or build it with it"
     )

@@ -21,7 +21,7 @@ use keys::{Key, Values};
 /// What the agent was told, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of manifests; `None` if objects come from an API server.
+    /// Directory of manifests; `None` if objects come from an API server, or are applied with svcctl and nothing else.
     pub manifests: Option<PathBuf>,
     /// The API server to follow instead.
     pub kubernetes: Option<Kubernetes>,
@@ -129,12 +129,6 @@ pub enum ConfigError {
         /// Its environment variable.
         variable: &'static str,
     },
-    /// Nobody says where objects come from.
-    #[error(
-        "no source of objects: give --manifests DIR (SVC_AGENT_MANIFESTS, or `manifests` in the file of --config), \
-         --kubeconfig FILE, or in a Pod --kubernetes"
-    )]
-    NoSource,
     /// Two that exclude each other.
     #[error("{one} and {other}: found both, expected one of them")]
     Both {
@@ -161,9 +155,6 @@ impl Config {
         };
         let kubernetes = kubernetes(values)?;
         let manifests = text(values, &keys::MANIFESTS).map(PathBuf::from);
-        if manifests.is_none() && kubernetes.is_none() {
-            return Err(ConfigError::NoSource);
-        }
         Ok(Self {
             manifests,
             kubernetes,
@@ -385,8 +376,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_default_is_asked_for() {
-        let error = config(&[]).unwrap_err().to_string();
-        assert!(error.contains("--manifests") && error.contains("SVC_AGENT_MANIFESTS"), "{error}");
+    fn nothing_needs_to_be_told_where_objects_are_applied() {
+        let config = config(&[]).unwrap();
+        assert_eq!((config.manifests, config.kubernetes), (None, None));
     }
 }

@@ -29,7 +29,7 @@ impl Workshop {
         let home = tempfile::Builder::new().prefix("svct-").tempdir().unwrap();
         std::fs::create_dir(home.path().join("manifests")).unwrap();
         let applied = Arc::new(Applied::open(&home.path().join("state"), Rules::default()).unwrap());
-        let mut sources = LocalSources::new(&home.path().join("manifests"), applied.objects(), &Rules::default());
+        let mut sources = LocalSources::new(Some(&home.path().join("manifests")), applied.objects(), &Rules::default());
         let range = ["10.96.0.0/16".parse().unwrap()];
         let mut controllers =
             LocalControllers::open(Settings::new(&range, 30_000..=32_767, Vec::new()), &home.path().join("state"));

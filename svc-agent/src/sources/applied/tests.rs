@@ -28,7 +28,7 @@ impl World {
     }
 
     fn sources(home: &TempDir, applied: &Applied) -> LocalSources {
-        LocalSources::new(&home.path().join("manifests"), applied.objects(), &Rules::default())
+        LocalSources::new(Some(&home.path().join("manifests")), applied.objects(), &Rules::default())
     }
 
     fn restart(self) -> Self {
