@@ -20,12 +20,16 @@ use crate::model::{Problem, Severity};
 use crate::reconcile::{Reconciler, Report};
 use crate::resolve::{Node, Policy, Resolver};
 use crate::sources::Snapshot;
+use crate::sys::heap;
 
 /// The shortest and the longest pause before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// How long a start waits for the first state: with what the maps hold, traffic goes on without it.
 const FIRST: Duration = Duration::from_secs(10);
+
+/// After a pass over so many Services memory is given back: what was read to get there took more than what stays.
+const MANY: usize = 1_000;
 
 /// What the task works with.
 pub struct Syncer {
@@ -130,6 +134,9 @@ impl Syncer {
         let before = self.published.sync.get();
         log_problems(&before.desired.problems, &desired.problems);
         log_report(&before.report, &report, begun.elapsed());
+        if report.changed >= MANY {
+            heap::trim();
+        }
         self.retry = report.wants_retry().then(|| self.retry.map_or(RETRY.0, |pause| (pause * 2).min(RETRY.1)));
         let readable = report.error.is_none();
         self.published.timings.pass.observe(begun.elapsed());

@@ -51,7 +51,10 @@ pub fn endpoint_slice(
     });
     let ports = ports.collect();
     let endpoints = object.endpoints.iter().enumerate();
-    let endpoints = endpoints.filter_map(|(i, endpoint)| slice_endpoint(endpoint, i, v4, findings)).collect();
+    let mut endpoints: Vec<_> =
+        endpoints.filter_map(|(i, endpoint)| slice_endpoint(endpoint, i, v4, findings)).collect();
+    // There may be a hundred thousand: no room for more that never come.
+    endpoints.shrink_to_fit();
     Some(EndpointSlice {
         service: ServiceName::new(namespace, service),
         name: name.to_owned(),

@@ -46,7 +46,7 @@ pub struct Known {
     /// Its ports hold what an earlier agent wrote, which nobody has confirmed to be obsolete.
     pub inherited: bool,
     /// What its ports have in the maps.
-    pub ports: BTreeMap<PortKey, Image>,
+    pub ports: Sorted<PortKey, Image>,
 }
 
 /// What differs between what is wanted and what was done.

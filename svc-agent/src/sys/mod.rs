@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod bpf;
 pub mod ethtool;
+pub mod heap;
 pub mod link;
 pub mod mmap;
 pub mod netdev;

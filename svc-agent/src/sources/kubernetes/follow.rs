@@ -150,12 +150,12 @@ async fn list(shared: &Shared, watched: Watched, server: &Server) -> Result<(), 
         }
         Err(Failure::Other(text)) => return Err(text),
     };
-    let objects = list.items.len();
-    match shared.state().replace(watched, &list, believe, Instant::now())? {
+    let (objects, version) = (list.items.len(), list.version.clone());
+    match shared.state().replace(watched, list, believe, Instant::now()) {
         Verdict::Taken if believe => {
-            warn!(kind = %watched, version = list.version, "the API servers went back to an older version; following them");
+            warn!(kind = %watched, version, "the API servers went back to an older version; following them");
         }
-        Verdict::Taken => debug!(kind = %watched, server = server.url, objects, version = list.version, "listed"),
+        Verdict::Taken => debug!(kind = %watched, server = server.url, objects, version, "listed"),
         Verdict::Doubted(why) => return Err(why),
     }
     found(shared, watched);
@@ -194,12 +194,14 @@ async fn pages(
         }
         None => format!("{base}&limit={PAGE}"),
     };
-    let mut page = one_page(shared, watched, server, first).await?;
-    let mut items = page.items;
+    let (mut path, mut items) = (first, Vec::new());
     for _ in 0..MAX_PAGES {
+        let page = one_page(shared, watched, server, path).await?;
+        for value in page.items {
+            items.push(shared.state().read(watched, value).map_err(Failure::Other)?);
+        }
         let Some(next) = page.next else { return Ok(List { version: page.version, items }) };
-        page = one_page(shared, watched, server, format!("{base}&limit={PAGE}&continue={}", escape(&next))).await?;
-        items.append(&mut page.items);
+        path = format!("{base}&limit={PAGE}&continue={}", escape(&next));
     }
     Err(Failure::Other(format!("found a list of more than {MAX_PAGES} pages")))
 }

@@ -22,6 +22,22 @@ pub struct Entry {
     pub raw: Raw,
 }
 
+/// An object as the API server tells it now, read before anything is decided about it: as JSON a whole list would need many
+/// times the memory.
+#[derive(Debug)]
+pub struct Told {
+    identity: Identity,
+    /// `None` if it is known already, in this very state.
+    state: Option<ToldState>,
+}
+
+#[derive(Debug)]
+struct ToldState {
+    object: Option<Object>,
+    problems: Vec<Problem>,
+    raw: Raw,
+}
+
 /// What an event did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -68,38 +84,43 @@ impl Memory {
         std::mem::take(&mut self.changed)
     }
 
-    /// How many objects are not in a list that would replace these.
-    pub fn missing(&self, list: &[Value]) -> usize {
-        let listed: std::collections::HashSet<(&str, &str)> = list.iter().filter_map(name).collect();
-        let missing = |name: &&ServiceName| !listed.contains(&(name.namespace.as_str(), name.name.as_str()));
-        self.entries.keys().filter(missing).count()
+    /// Reads an object. Relisting a large cluster costs no validation of what is known.
+    ///
+    /// # Errors
+    /// If it is none of this kind.
+    pub fn read(&self, value: Value) -> Result<Told, String> {
+        let identity = read::identity(self.watched, &value)?;
+        let is_known = |known: &Entry| known.identity == identity && identity.version.is_some();
+        if self.entries.get(&identity.name).is_some_and(is_known) {
+            return Ok(Told { identity, state: None });
+        }
+        let (object, problems) = read::object(self.watched, &value, &identity.name, &self.rules);
+        let raw = read::raw(self.watched, value);
+        Ok(Told { identity, state: Some(ToldState { object, problems, raw }) })
     }
 
-    /// Takes a full list. What is not in it is gone; whether anything is different.
-    pub fn replace(&mut self, list: &[Value]) -> Result<bool, String> {
-        // All or nothing: an object that nobody can name may be any of those that are known.
-        let identities: Result<Vec<_>, _> = list.iter().map(|value| read::identity(self.watched, value)).collect();
+    /// How many objects are not in a list that would replace these.
+    pub fn missing(&self, list: &[Told]) -> usize {
+        let listed: std::collections::HashSet<&ServiceName> = list.iter().map(|told| &told.identity.name).collect();
+        self.entries.keys().filter(|name| !listed.contains(name)).count()
+    }
+
+    /// Takes a full list. What is not in it is gone.
+    pub fn replace(&mut self, list: Vec<Told>) {
         let mut before = std::mem::take(&mut self.entries);
-        let identities = match identities {
-            Ok(identities) => identities,
-            Err(error) => {
-                self.entries = before;
-                return Err(format!("an object of the list cannot be used: {error}"));
-            }
-        };
-        let mut changed = false;
-        for (value, identity) in list.iter().zip(identities) {
-            let old = before.remove(&identity.name);
-            changed |= self.put(value, identity, old);
+        for told in list {
+            let old = before.remove(&told.identity.name);
+            self.put(told, old);
         }
-        changed |= !before.is_empty();
         self.changed.extend(before.into_iter().map(|(name, entry)| Swap { name, before: entry.object }));
-        Ok(changed)
     }
 
     /// Takes an object of a watch; `newest` is the newest version of the kind that was told.
-    pub fn change(&mut self, value: &Value, newest: Option<u64>) -> Result<Applied, String> {
-        let identity = read::identity(self.watched, value)?;
+    ///
+    /// # Errors
+    /// If it is none of this kind.
+    pub fn change(&mut self, value: Value, newest: Option<u64>) -> Result<Applied, String> {
+        let identity = read::identity(self.watched, &value)?;
         let old = self.entries.get(&identity.name);
         if let Some(known) = old.and_then(|old| old.identity.version)
             && identity.version.is_some_and(|version| version <= known)
@@ -109,8 +130,9 @@ impl Memory {
         if identity.version < newest {
             return Ok(Applied::OutOfOrder);
         }
+        let told = self.read(value)?;
         let old = self.entries.remove(&identity.name);
-        Ok(if self.put(value, identity, old) { Applied::Changed } else { Applied::Known })
+        Ok(if self.put(told, old) { Applied::Changed } else { Applied::Known })
     }
 
     /// An object is gone.
@@ -126,20 +148,18 @@ impl Memory {
         Ok(Applied::Changed)
     }
 
-    fn put(&mut self, value: &Value, identity: Identity, old: Option<Entry>) -> bool {
-        if let Some(old) = &old
-            && old.identity == identity
-            && identity.version.is_some()
-        {
-            // The very same state: relisting a large cluster costs no validation.
-            self.entries.insert(identity.name, old.clone());
+    fn put(&mut self, told: Told, old: Option<Entry>) -> bool {
+        let Told { identity, state } = told;
+        let Some(ToldState { object, mut problems, raw }) = state else {
+            if let Some(old) = old {
+                self.entries.insert(identity.name, old);
+            }
             return false;
-        }
+        };
         self.changed
             .push(Swap { name: identity.name.clone(), before: old.as_ref().and_then(|old| old.object.clone()) });
         let old = old.filter(|old| old.identity.uid == identity.uid);
-        let (object, mut problems) = read::object(self.watched, value, &identity.name, &self.rules);
-        let mut raw = read::raw(self.watched, value).following(old.as_ref().map(|old| &old.raw));
+        let mut raw = raw.following(old.as_ref().map(|old| &old.raw));
         let (kept, changed) = match (object, old) {
             (Some(object), Some(Entry { object: Some(old), problems: before, .. })) if old == object => {
                 (Some(old), before != problems)
@@ -157,10 +177,4 @@ impl Memory {
         self.entries.insert(identity.name.clone(), Entry { identity, object: kept, problems, raw });
         changed
     }
-}
-
-fn name(value: &Value) -> Option<(&str, &str)> {
-    let metadata = value.get("metadata")?;
-    let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
-    Some((namespace, metadata.get("name")?.as_str()?))
 }

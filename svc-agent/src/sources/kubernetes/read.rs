@@ -99,9 +99,8 @@ pub fn object(watched: Watched, value: &Value, name: &ServiceName, rules: &Rules
 }
 
 /// The object for those who want to see it, without what only the API server needs.
-pub fn raw(watched: Watched, value: &Value) -> Raw {
-    let mut shown = value.clone();
-    if let Some(object) = shown.as_object_mut() {
+pub fn raw(watched: Watched, mut value: Value) -> Raw {
+    if let Some(object) = value.as_object_mut() {
         // Items of lists leave it out.
         object.insert("apiVersion".to_owned(), watched.api_version().into());
         object.insert("kind".to_owned(), watched.object_kind().as_str().into());
@@ -109,7 +108,7 @@ pub fn raw(watched: Watched, value: &Value) -> Raw {
             metadata.remove("managedFields");
         }
     }
-    Raw::new(&shown, Keeper::ApiServer, ORIGIN)
+    Raw::new(&value, Keeper::ApiServer, ORIGIN)
 }
 
 fn typed<T: DeserializeOwned>(value: &Value, findings: &mut Findings) -> Option<T> {

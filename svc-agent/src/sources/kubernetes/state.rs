@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::answer::Event;
 use super::kinds::Watched;
-use super::memory::{Applied, Memory, Swap};
+use super::memory::{Applied, Memory, Swap, Told};
 use super::read::{ORIGIN, Object};
 use crate::model::{EndpointSlice, Node, ObjectKey, ObjectKind, Problem, Protocol, Rules, Service, ServiceName};
 use crate::sorted::Sorted;
@@ -20,12 +20,12 @@ use crate::sources::{Freshness, Objects, Snapshot};
 const MANY: usize = 10;
 
 /// A whole list.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct List {
     /// Its version.
     pub version: String,
     /// The objects.
-    pub items: Vec<Value>,
+    pub items: Vec<Told>,
 }
 
 /// What became of a list.
@@ -147,20 +147,24 @@ impl State {
         Watched::ALL.into_iter().all(|watched| self.kind(watched).complete)
     }
 
-    /// Takes a full list. `believe`: also one that is older than what is known.
+    /// Reads an object of a list.
     ///
     /// # Errors
-    /// If it holds something that is no object; it is not taken then.
-    pub fn replace(&mut self, watched: Watched, list: &List, believe: bool, now: Instant) -> Result<Verdict, String> {
+    /// If it is no object of this kind. The list cannot be taken then: it may be any of those that are known.
+    pub fn read(&self, watched: Watched, value: Value) -> Result<Told, String> {
+        let told = self.kind(watched).memory.read(value);
+        told.map_err(|error| format!("an object of the list cannot be used: {error}"))
+    }
+
+    /// Takes a full list. `believe`: also one that is older than what is known.
+    pub fn replace(&mut self, watched: Watched, list: List, believe: bool, now: Instant) -> Verdict {
         let confirm = self.confirm;
         let kind = self.kind_mut(watched);
         let (known, found) = (kind.number(), list.version.parse::<u64>().ok());
         if found.is_some() && found < known && !believe {
             kind.older += 1;
             let (found, known) = (found.unwrap_or_default(), known.unwrap_or_default());
-            return Ok(Verdict::Doubted(format!(
-                "found a list of version {found}, older than {known}, which is known"
-            )));
+            return Verdict::Doubted(format!("found a list of version {found}, older than {known}, which is known"));
         }
         let had = kind.memory.entries().len();
         let missing = kind.memory.missing(&list.items);
@@ -168,18 +172,18 @@ impl State {
             let since = *kind.doubted.get_or_insert(now);
             if now.duration_since(since) < confirm {
                 let text = format!("found a list without {missing} of {had} objects; asking once more before they go");
-                return Ok(Verdict::Doubted(text));
+                return Verdict::Doubted(text);
             }
         }
-        let _changed = kind.memory.replace(&list.items)?;
+        kind.memory.replace(list.items);
         kind.doubted = None;
         kind.older = 0;
         kind.complete = true;
-        kind.version = Some(list.version.clone());
+        kind.version = Some(list.version);
         kind.last_list = Some(now);
         kind.last_event = Some(now);
         self.absorb(watched);
-        Ok(Verdict::Taken)
+        Verdict::Taken
     }
 
     /// The kind does not exist for this agent: it has no right to it. The rest works without.
@@ -197,23 +201,25 @@ impl State {
         let kind = self.kind_mut(watched);
         kind.last_event = Some(now);
         let newest = kind.number();
-        let (applied, version) = match &event {
-            Event::Changed(value) => (kind.memory.change(value, newest)?, super::answer::version(value)),
-            Event::Deleted(value) => (kind.memory.delete(value, newest)?, super::answer::version(value)),
-            Event::Bookmark(version) => (Applied::Known, Some(version.as_str())),
+        let is_bookmark = matches!(event, Event::Bookmark(_));
+        let version_of = |value: &Value| super::answer::version(value).map(str::to_owned);
+        let (version, applied) = match event {
+            Event::Changed(value) => (version_of(&value), kind.memory.change(value, newest)?),
+            Event::Deleted(value) => (version_of(&value), kind.memory.delete(&value, newest)?),
+            Event::Bookmark(version) => (Some(version), Applied::Known),
             Event::Gone => return Err("the version to go on from is gone".to_owned()),
-            Event::Failed(text) => return Err(text.clone()),
+            Event::Failed(text) => return Err(text),
         };
         if applied == Applied::OutOfOrder {
             return Err("found events out of order".to_owned());
         }
         let version = version.ok_or("found an object without resourceVersion")?;
         match (version.parse::<u64>().ok(), newest) {
-            (Some(version), Some(newest)) if version < newest && matches!(event, Event::Bookmark(_)) => {
+            (Some(version), Some(newest)) if version < newest && is_bookmark => {
                 return Err(format!("found a bookmark of version {version}, older than {newest}, which is known"));
             }
             (Some(version), Some(newest)) if version < newest => {}
-            _ => kind.version = Some(version.to_owned()),
+            _ => kind.version = Some(version),
         }
         self.absorb(watched);
         Ok(applied == Applied::Changed)
