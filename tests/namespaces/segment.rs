@@ -1,7 +1,7 @@
 //! Addresses of load balancers on a segment that nodes and clients share: who answers, who takes over, and who is told.
 
 mod hostile;
-mod site;
+pub mod site;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

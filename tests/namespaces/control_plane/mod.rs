@@ -2,6 +2,7 @@
 //!
 //! They run where the environment names the programs (docs/architecture.md), and are reported as not run elsewhere.
 
+mod announce;
 mod objects;
 mod outage;
 mod proxy;
@@ -11,7 +12,7 @@ mod scale;
 use std::path::{Path, PathBuf};
 
 use svc_tests::agent::Agent;
-use svc_tests::kube::{Binaries, Cluster};
+use svc_tests::kube::{Binaries, Cluster, Listen};
 use svc_tests::need;
 use svc_tests::server::Server;
 use svc_tests::topology::{Shape, World};
@@ -25,6 +26,11 @@ struct Stage {
 
 /// Builds it; `None` if it cannot be built here, which is reported.
 fn stage(test: &str, shape: Shape) -> Option<Stage> {
+    stage_with(test, shape, Listen::Advertised)
+}
+
+/// The same, where the API servers may not be where they say.
+fn stage_with(test: &str, shape: Shape, listen: Listen) -> Option<Stage> {
     if !need::root(test) {
         return None;
     }
@@ -38,7 +44,7 @@ fn stage(test: &str, shape: Shape) -> Option<Stage> {
     let world = World::build(shape).unwrap();
     let servers = world.start_servers().unwrap();
     let hosts: Vec<_> = world.clients.iter().collect();
-    let cluster = Cluster::start(binaries, &hosts).unwrap();
+    let cluster = Cluster::start(binaries, &hosts, listen).unwrap();
     cluster.make_nodes(&world).unwrap();
     Some(Stage { cluster, _servers: servers, world })
 }
@@ -53,8 +59,13 @@ impl Stage {
     /// An agent on node 0 as a Pod of that DaemonSet would be one. The first API server is where the kubelet would say that
     /// the ClusterIP is: nothing leads to that one before the agent does.
     fn agent(&self, args: &[&str]) -> Agent {
+        self.agent_on(0, args)
+    }
+
+    /// The same on another node.
+    fn agent_on(&self, node: usize, args: &[&str]) -> Agent {
         let account = self.account();
-        let mut agent = Agent::prepare(self.world.node(0).unwrap(), args).unwrap();
+        let mut agent = Agent::prepare(self.world.node(node).unwrap(), args).unwrap();
         agent.follow_as_pod(&account, self.cluster.address(0).unwrap());
         agent.spawn().unwrap();
         agent.wait_until_ready().unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use svc_tests::agent::Agent;
 use svc_tests::client;
+use svc_tests::kube::Listen;
 use svc_tests::load::{Kind, Load};
 use svc_tests::topology::Shape;
 
@@ -118,15 +119,16 @@ fn b79_servers_die_come_back_and_go_back_in_time() {
 
 #[test]
 fn b79_what_is_in_between_may_lie_and_tokens_change() {
-    let Some(stage) = super::stage("b79_what_is_in_between_may_lie_and_tokens_change", Shape::default()) else {
-        return;
-    };
+    // The proxy is where `default/kubernetes` leads: the agent goes there whatever it was told first.
+    let test = "b79_what_is_in_between_may_lie_and_tokens_change";
+    let Some(stage) = super::stage_with(test, Shape::default(), Listen::Behind) else { return };
     let cluster = &stage.cluster;
+    let (told, server) = (cluster.address(0).unwrap(), cluster.listener(0).unwrap());
+    let proxy = Proxy::start(stage.world.client().unwrap(), told, server).unwrap();
     stage.deploy();
     cluster.make_pods("web", &stage.world.pods).unwrap();
     cluster.apply(WEB).unwrap();
-    let proxy = Proxy::start(stage.world.client().unwrap(), cluster.address(0).unwrap()).unwrap();
-    let agent = stage.agent(&["--api-servers", &format!("https://{}", proxy.address)]);
+    let agent = stage.agent(&[]);
     agent.wait("endpoints", |agent| Ok(agent.backends("web")?.len() == 4)).unwrap();
     let load = load(&stage);
     for (number, mode) in [Mode::Html, Mode::Noise, Mode::Cut(2_000), Mode::Close].into_iter().enumerate() {
@@ -143,15 +145,8 @@ fn b79_what_is_in_between_may_lie_and_tokens_change() {
         }
         load.pass(10).unwrap();
         proxy.set(Mode::Honest);
-        knows(
-            &agent,
-            &["web", &new],
-            if number > 0 { std::slice::from_ref(&old) } else { &[] }
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .as_slice(),
-        );
+        let gone = [old.as_str()];
+        knows(&agent, &["web", &new], if number > 0 { &gone } else { &[] });
     }
 
     // The account is made anew: its old tokens are void. The kubelet would write a new one.

@@ -32,16 +32,13 @@ struct State {
 /// A proxy; its connections end with it.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens.
-    pub address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 impl Proxy {
     /// Listens on a host, and leads to a server there.
-    pub fn start(host: &Host, server: SocketAddr) -> io::Result<Self> {
-        let listener = host.ns.run(|| TcpListener::bind((host.v4, 0))).flatten()?;
-        let address = listener.local_addr()?;
+    pub fn start(host: &Host, address: SocketAddr, server: SocketAddr) -> io::Result<Self> {
+        let listener = host.ns.run(|| TcpListener::bind(address)).flatten()?;
         let state = Arc::new(Mutex::new(State { mode: Mode::Honest, open: Vec::new() }));
         let (shared, ns) = (state.clone(), Netns::open(host.ns.name()).map_err(io::Error::other)?);
         std::thread::spawn(move || {
@@ -49,7 +46,7 @@ impl Proxy {
                 let _lost = serve(&shared, &ns, client, server);
             }
         });
-        Ok(Self { address, state })
+        Ok(Self { state })
     }
 
     /// Changes what it does; connections of before end.

@@ -26,9 +26,11 @@ impl Certificates {
                       -subj /CN=svct-ca",
         )?;
         let names: Vec<String> = addresses.iter().map(|address| format!("IP:{address}")).collect();
-        // The ClusterIPs of `default/kubernetes`.
-        let names =
-            format!("subjectAltName=IP:10.96.0.1,IP:fd00:96::1,DNS:kubernetes.default.svc,{}\n", names.join(","));
+        // Loopback, and the ClusterIPs of `default/kubernetes`.
+        let names = format!(
+            "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,IP:fd00:96::1,DNS:kubernetes.default.svc,{}\n",
+            names.join(",")
+        );
         std::fs::write(dir.join("names"), names)?;
         for (name, subject) in [("server", "/CN=kube-apiserver"), ("admin", "/O=system:masters/CN=admin")] {
             openssl(

@@ -1,6 +1,7 @@
 //! kubectl, as the administrator, and what it prepares for the agent.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -67,7 +68,7 @@ impl Cluster {
             "client-certificate: {dir}/admin.crt, client-key: {dir}/admin.key",
             dir = self.dir.path().display()
         );
-        self.kubeconfig(&format!("admin-{index}"), index, &user)
+        self.kubeconfig(&format!("admin-{index}"), self.listener(index)?, &user)
     }
 
     /// A kubeconfig with a token that is read from a file.
@@ -75,16 +76,15 @@ impl Cluster {
     /// # Errors
     /// If it cannot be written.
     pub fn token_kubeconfig(&self, name: &str, index: usize, token_file: &std::path::Path) -> Result<PathBuf> {
-        self.kubeconfig(name, index, &format!("tokenFile: {}", token_file.display()))
+        self.kubeconfig(name, self.address(index)?, &format!("tokenFile: {}", token_file.display()))
     }
 
-    fn kubeconfig(&self, name: &str, index: usize, user: &str) -> Result<PathBuf> {
+    fn kubeconfig(&self, name: &str, server: SocketAddr, user: &str) -> Result<PathBuf> {
         let file = self.dir.path().join(format!("{name}.kubeconfig"));
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: \"{}\", certificate-authority: {}}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: \"https://{server}\", certificate-authority: {}}}}}]\n\
              users: [{{name: u, user: {{{user}}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
-            self.url(index)?,
             self.authority().display()
         );
         std::fs::write(&file, text)?;

@@ -10,7 +10,7 @@ mod kubectl;
 mod objects;
 mod process;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,19 +52,34 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Place {
     ns: Netns,
-    address: std::net::Ipv4Addr,
+    address: Ipv4Addr,
+    /// Where its API server listens.
+    server: Ipv4Addr,
+}
+
+/// Where the API servers listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// At the addresses that they advertise.
+    Advertised,
+    /// On loopback: whoever reads `default/kubernetes` is led to something else, which the caller starts there.
+    Behind,
 }
 
 impl Cluster {
-    /// Starts a control plane with an API server on each of these hosts.
+    /// Starts a control plane with an API server on each of these hosts. What is done here, as by kubectl and the controllers,
+    /// goes to the API servers themselves.
     ///
     /// # Errors
     /// If something does not come up, with what it said.
-    pub fn start(binaries: Binaries, hosts: &[&Host]) -> Result<Self> {
+    pub fn start(binaries: Binaries, hosts: &[&Host], listen: Listen) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(&format!("{}-kube-", scratch::name())).tempdir()?;
         let names: Vec<String> = hosts.iter().flat_map(|host| host.addresses()).map(|addr| addr.to_string()).collect();
         let certificates = Certificates::make(dir.path(), &names)?;
-        let place = |host: &&Host| Ok(Place { ns: Netns::open(host.ns.name())?, address: host.v4 });
+        let place = |host: &&Host| {
+            let server = if listen == Listen::Behind { Ipv4Addr::LOCALHOST } else { host.v4 };
+            Ok(Place { ns: Netns::open(host.ns.name())?, address: host.v4, server })
+        };
         let hosts = hosts.iter().map(place).collect::<Result<Vec<_>>>()?;
         let servers = hosts.iter().map(|_| None).collect();
         let mut cluster = Self { dir, binaries, certificates, hosts, etcd: None, servers, controllers: None };
@@ -79,7 +94,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Where an API server answers.
+    /// Where an API server is said to answer.
     ///
     /// # Errors
     /// If there is no such server.
@@ -87,7 +102,15 @@ impl Cluster {
         Ok(SocketAddr::new(self.place(index)?.address.into(), PORT))
     }
 
-    /// Its URL.
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If there is no such server.
+    pub fn listener(&self, index: usize) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.place(index)?.server.into(), PORT))
+    }
+
+    /// The URL where it is said to answer.
     ///
     /// # Errors
     /// If there is no such server.
@@ -117,7 +140,7 @@ impl Cluster {
         let etcd = format!("http://{}:{ETCD}", self.place(0)?.address);
         let args = [
             format!("--etcd-servers={etcd}"),
-            format!("--bind-address={}", place.address),
+            format!("--bind-address={}", place.server),
             format!("--advertise-address={}", place.address),
             format!("--secure-port={PORT}"),
             format!("--tls-cert-file={}", file("server.crt")),
