@@ -29,7 +29,7 @@ pub struct Received {
 }
 
 /// Version and objects of what is left of a list.
-type Rest = (u64, Vec<Value>);
+type Rest = (u64, Vec<Arc<Value>>);
 
 type Choose = dyn FnMut(&Received) -> Fault + Send;
 
@@ -171,10 +171,10 @@ impl Server {
             meta["continue"] = json!(token);
             self.rests.lock().unwrap_or_else(PoisonError::into_inner).insert(token, (version, rest));
         }
-        let list = json!({
-            "kind": watched.list_kind(), "apiVersion": watched.api_version(), "metadata": meta, "items": items,
-        });
-        text(200, list.to_string())
+        let (kind, version) = (watched.list_kind(), watched.api_version());
+        let items: Vec<String> = items.iter().map(|item| item.to_string()).collect();
+        let items = items.join(",");
+        text(200, format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{meta},"items":[{items}]}}"#))
     }
 
     fn watch(&self, watched: Watched, query: &HashMap<String, String>, fault: Fault, lag: u64) -> Answer {
@@ -280,7 +280,7 @@ impl Stream {
         if self.fault == Fault::Garbage {
             return Bytes::from_static(b"{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":7}}}\n");
         }
-        let mut object = change.object;
+        let mut object = Value::clone(&change.object);
         let kind = self.watched.list_kind();
         object["kind"] = json!(kind.strip_suffix("List").unwrap_or(kind));
         object["apiVersion"] = json!(self.watched.api_version());

@@ -20,7 +20,7 @@ pub struct Change {
     /// `ADDED`, `MODIFIED` or `DELETED`.
     pub kind: &'static str,
     /// The object, as it is or as it was.
-    pub object: Value,
+    pub object: Arc<Value>,
 }
 
 /// The objects. Clones share them.
@@ -36,7 +36,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     version: u64,
-    objects: BTreeMap<Key, Value>,
+    objects: BTreeMap<Key, Arc<Value>>,
     log: Vec<Change>,
     /// Watches cannot begin before this version.
     compacted: u64,
@@ -82,6 +82,7 @@ impl Store {
         };
         object["metadata"]["uid"] = uid;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
+        let object = Arc::new(object);
         state.objects.insert(key.clone(), object.clone());
         let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
         state.log.push(Change { version, key, kind, object });
@@ -108,11 +109,12 @@ impl Store {
     pub fn delete(&self, watched: Watched, namespace: &str, name: &str) {
         let mut state = self.state();
         let key = (watched, namespace.to_owned(), name.to_owned());
-        let Some(mut object) = state.objects.remove(&key) else { return };
+        let Some(object) = state.objects.remove(&key) else { return };
+        let mut object = Value::clone(&object);
         state.version += 1;
         let version = state.version;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        state.log.push(Change { version, key, kind: "DELETED", object });
+        state.log.push(Change { version, key, kind: "DELETED", object: Arc::new(object) });
         drop(state);
         self.0.newest.send_replace(version);
     }
@@ -145,21 +147,24 @@ impl Store {
     }
 
     /// Objects of a kind as they were.
-    pub fn list(&self, watched: Watched, version: u64) -> Vec<Value> {
+    pub fn list(&self, watched: Watched, version: u64) -> Vec<Arc<Value>> {
         let state = self.state();
-        let objects = if version >= state.version { state.objects.clone() } else { replay(&state.log, version) };
-        objects.into_iter().filter(|(key, _)| key.0 == watched).map(|(_, object)| object).collect()
+        let objects = if version >= state.version { &state.objects } else { &replay(&state.log, version) };
+        objects.iter().filter(|(key, _)| key.0 == watched).map(|(_, object)| object.clone()).collect()
     }
 
     /// An object as it is.
     pub fn get(&self, watched: Watched, namespace: &str, name: &str) -> Option<Value> {
-        self.state().objects.get(&(watched, namespace.to_owned(), name.to_owned())).cloned()
+        let key = (watched, namespace.to_owned(), name.to_owned());
+        self.state().objects.get(&key).map(|object| Value::clone(object))
     }
 
     /// What happened to a kind after one version, up to another.
     pub fn changes(&self, watched: Watched, after: u64, until: u64) -> Vec<Change> {
         let state = self.state();
-        let changes = state.log.iter().filter(|change| change.version > after && change.version <= until);
+        // The log is sorted by version: what was before is not looked at.
+        let begin = state.log.partition_point(|change| change.version <= after);
+        let changes = state.log.iter().skip(begin).take_while(|change| change.version <= until);
         changes.filter(|change| change.key.0 == watched).cloned().collect()
     }
 
@@ -169,7 +174,7 @@ impl Store {
     }
 }
 
-fn replay(log: &[Change], version: u64) -> BTreeMap<Key, Value> {
+fn replay(log: &[Change], version: u64) -> BTreeMap<Key, Arc<Value>> {
     let mut objects = BTreeMap::new();
     for change in log.iter().filter(|change| change.version <= version) {
         match change.kind {

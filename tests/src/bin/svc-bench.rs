@@ -24,13 +24,18 @@ enum Benchmark {
     /// What real sockets get, and ns per packet through the whole node, beside plain routing and packet filters
     Sockets(sockets::Args),
     /// What a change costs the agent
-    Agent,
+    Agent(agent::Args),
 }
 
 impl Benchmark {
     /// Every benchmark as it is without arguments.
     fn all() -> Vec<Self> {
-        vec![Self::Packets(packets::Args::default()), Self::Wire, Self::Sockets(sockets::Args::default()), Self::Agent]
+        vec![
+            Self::Packets(packets::Args::default()),
+            Self::Wire,
+            Self::Sockets(sockets::Args::default()),
+            Self::Agent(agent::Args::default()),
+        ]
     }
 
     fn run(&self, options: &Options) -> Result<Report> {
@@ -38,7 +43,7 @@ impl Benchmark {
             Self::Packets(args) => packets::run(options, args).context("bench packets"),
             Self::Wire => wire::run(options).context("bench wire"),
             Self::Sockets(args) => sockets::run(options, args).context("bench sockets"),
-            Self::Agent => agent::run(options).context("bench agent"),
+            Self::Agent(args) => agent::run(options, args).context("bench agent"),
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, HashMap, Map, MapData};
-use svc_common::maps::{Backend, Frontend, FrontendKey, MapSpec, Selection, SlotRow, spec};
+use aya::maps::{HashMap, Map, MapData};
+use svc_agent::sys::mmap::MappedArray;
+use svc_common::maps::{Backend, Frontend, FrontendKey, MapSpec, MapType as _, Selection, SlotRow, spec};
 use svc_common::net::{Be16, proto};
 
 use super::PATIENCE;
@@ -17,12 +19,12 @@ const SLOTS_PER_ROW: u32 = 16;
 /// How long to wait between two looks.
 const LOOK: Duration = Duration::from_micros(50);
 
-/// The pinned maps of an agent.
+/// The pinned maps of an agent; arrays in shared memory, as programs see them: a large table has 16,384 rows.
 pub struct Eyes {
     frontends: HashMap<MapData, FrontendKey<[u8; 4]>, Frontend>,
-    selections: Array<MapData, Selection>,
-    slots: Array<MapData, SlotRow>,
-    backends: Array<MapData, Backend<[u8; 4]>>,
+    selections: MappedArray,
+    slots: MappedArray,
+    backends: MappedArray,
 }
 
 impl Eyes {
@@ -37,9 +39,9 @@ impl Eyes {
         };
         Ok(Self {
             frontends: Map::HashMap(open(&spec::FRONTENDS_V4)?).try_into()?,
-            selections: Map::Array(open(&spec::SELECTIONS)?).try_into()?,
-            slots: Map::Array(open(&spec::SLOTS)?).try_into()?,
-            backends: Map::Array(open(&spec::BACKENDS_V4)?).try_into()?,
+            selections: mapped::<Selection>(open(&spec::SELECTIONS)?)?,
+            slots: mapped::<SlotRow>(open(&spec::SLOTS)?)?,
+            backends: mapped::<Backend<[u8; 4]>>(open(&spec::BACKENDS_V4)?)?,
         })
     }
 
@@ -74,18 +76,29 @@ impl Eyes {
             pad: 0,
         };
         let frontend = self.frontends.get(&key, 0).ok()?;
-        self.selections.get(&frontend.internal, 0).ok()
+        Some(Selection(self.selections.double(frontend.internal)?.load(Ordering::Acquire)))
     }
 
     fn reached(&self, selection: Selection) -> BTreeSet<SocketAddrV4> {
-        let mut ids = BTreeSet::new();
-        let end = selection.offset() + selection.len();
-        for row in selection.offset() / SLOTS_PER_ROW..end.div_ceil(SLOTS_PER_ROW) {
-            let Ok(slots) = self.slots.get(&row, 0) else { continue };
-            let own = (row * SLOTS_PER_ROW..).zip(slots.0).filter(|(slot, _)| (selection.offset()..end).contains(slot));
-            ids.extend(own.map(|(_, id)| id));
-        }
-        let backends = ids.iter().filter_map(|id| self.backends.get(id, 0).ok());
-        backends.map(|backend| SocketAddrV4::new(backend.addr.into(), backend.port.to_host())).collect()
+        let slots = selection.offset()..selection.offset() + selection.len();
+        let ids = slots.filter_map(|slot| value(&self.slots, slot / SLOTS_PER_ROW, slot % SLOTS_PER_ROW));
+        let ids: BTreeSet<u32> = ids.collect();
+        ids.into_iter().filter_map(|id| self.backend(id)).collect()
     }
+
+    fn backend(&self, id: u32) -> Option<SocketAddrV4> {
+        let words = (0..size_of::<Backend<[u8; 4]>>() as u32 / 4).map(|word| value(&self.backends, id, word));
+        let bytes: Vec<u8> = words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let backend = Backend::<[u8; 4]>::from_bytes(&bytes)?;
+        Some(SocketAddrV4::new(backend.addr.into(), backend.port.to_host()))
+    }
+}
+
+fn mapped<V>(map: MapData) -> Result<MappedArray> {
+    let len = map.info()?.max_entries();
+    Ok(MappedArray::new(map.fd(), size_of::<V>(), len)?)
+}
+
+fn value(array: &MappedArray, index: u32, word: u32) -> Option<u32> {
+    Some(array.word(index, word as usize)?.load(Ordering::Relaxed))
 }

@@ -30,9 +30,29 @@ const ENDPOINTS: usize = 10;
 /// Endpoints of one Service.
 const MANY: usize = 1_000;
 
+/// What is to be measured.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// How many Services there are, one size after the other
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    services: Vec<usize>,
+    /// The sources: all unless some are named
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<Origin>,
+}
+
+/// Where the objects come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Origin {
+    /// An API server.
+    Server,
+    /// Files.
+    Files,
+}
+
 /// How much is measured.
 struct Plan {
-    sizes: &'static [usize],
+    sizes: Vec<usize>,
     rounds: u32,
     changes: usize,
     churn: usize,
@@ -42,18 +62,25 @@ struct Plan {
 ///
 /// # Errors
 /// If the agent does not do what is to be measured.
-pub fn run(options: &Options) -> Result<Report> {
+pub fn run(options: &Options, args: &Args) -> Result<Report> {
+    let sizes = |default: &[usize]| if args.services.is_empty() { default.to_vec() } else { args.services.clone() };
     let plan = if options.quick {
-        Plan { sizes: &[10, 100], rounds: 1, changes: 5, churn: 20 }
+        Plan { sizes: sizes(&[10, 100]), rounds: 1, changes: 5, churn: 20 }
     } else {
-        Plan { sizes: &[10, 1_000, 10_000], rounds: options.rounds.unwrap_or(3), changes: 200, churn: 1_000 }
+        let rounds = options.rounds.unwrap_or(3);
+        Plan { sizes: sizes(&[10, 1_000, 10_000]), rounds, changes: 200, churn: 1_000 }
     };
+    let is_wanted = |origin| args.only.is_empty() || args.only.contains(&origin);
     let mut tables = Tables::new();
     for _ in 0..plan.rounds {
-        for &size in plan.sizes {
+        for &size in &plan.sizes {
             let name = format!("{size} services");
-            from_server(&mut tables, &plan, size, &name).with_context(|| format!("{name}, API server"))?;
-            from_files(&mut tables, &plan, size, &name).with_context(|| format!("{name}, files"))?;
+            if is_wanted(Origin::Server) {
+                from_server(&mut tables, &plan, size, &name).with_context(|| format!("{name}, API server"))?;
+            }
+            if is_wanted(Origin::Files) {
+                from_files(&mut tables, &plan, size, &name).with_context(|| format!("{name}, files"))?;
+            }
         }
     }
     Ok(tables.report(&plan))
