@@ -58,7 +58,7 @@ impl Source {
         match self {
             Self::Local(local) => {
                 let (sources, controllers) = local.as_mut();
-                controllers.complete(sources.load())
+                controllers.complete(sources.update())
             }
             Self::Kubernetes(api) => {
                 let (api, remembered) = api.as_mut();

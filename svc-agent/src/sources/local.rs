@@ -28,8 +28,16 @@ impl LocalSources {
         }
     }
 
-    /// Reads what changed and returns the whole state; where both define an object, the manifest counts.
+    /// Looks at everything and returns the whole state; where both define an object, the manifest counts.
     pub fn load(&mut self) -> Snapshot {
+        self.manifests.iter_mut().for_each(Files::look_at_all);
+        self.applied.look_at_all();
+        self.update()
+    }
+
+    /// Reads what may have changed and returns the whole state, for who follows [`Self::changed`]: what nobody was told of yet
+    /// is not looked at.
+    pub fn update(&mut self) -> Snapshot {
         if let Some(manifests) = &mut self.manifests {
             manifests.look(&mut self.union);
         }
@@ -47,7 +55,7 @@ impl LocalSources {
         snapshot
     }
 
-    /// Waits until something may have changed; then [`Self::load`] tells what. May be dropped at any await.
+    /// Waits until something may have changed; then [`Self::update`] tells what. May be dropped at any await.
     pub async fn changed(&mut self) {
         let manifests = async {
             match &mut self.manifests {
@@ -92,7 +100,6 @@ mod tests {
         assert!(one.complete && one.problems.is_empty() && one.objects.services.len() == 1, "{:?}", one.problems);
         // The last one that is deleted is gone, and so it is from the maps.
         std::fs::remove_file(&web).unwrap();
-        alone.applied.look_at_all();
         let none = alone.load();
         assert!(none.complete && none.objects.services.is_empty());
     }
