@@ -277,7 +277,7 @@ pub fn decide<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E, scratch
 
 /// Whether addresses of services are taken from where this one is.
 #[inline(always)]
-fn is_service_address<F: Family, E: Env<F>>(env: &mut E, addr: &F::Addr) -> bool {
+pub fn is_service_address<F: Family, E: Env<F>>(env: &mut E, addr: &F::Addr) -> bool {
     env.service_cidrs().is_some_and(|cidrs| cidrs.0.iter().any(|cidr| F::contains(cidr, addr)))
 }
 

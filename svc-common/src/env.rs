@@ -110,6 +110,9 @@ pub trait Env<F: Family>: Fragments<F> {
     /// Looks a frontend up.
     fn lookup_frontend(&mut self, key: &FrontendKey<F::Addr>) -> Option<&Frontend>;
 
+    /// A word of the filter ([`crate::known`]).
+    fn known(&mut self, place: u32) -> u64;
+
     /// Where ClusterIPs are taken from.
     fn service_cidrs(&mut self) -> Option<&Cidrs<F::Addr>>;
 

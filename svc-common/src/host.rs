@@ -186,6 +186,8 @@ pub struct Memory {
     pub rows: HashMap<u32, SlotRow>,
     /// `DEVICES`.
     pub devices: HashMap<u32, Device>,
+    /// `KNOWN`, if packets of others are to be told by it.
+    pub known: Option<HashMap<u32, u64>>,
     /// `CONFIG`.
     pub config: Config,
     /// `COUNTERS`.
@@ -313,6 +315,10 @@ macro_rules! family {
 
             fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {
                 self.$tables.frontends.get(key)
+            }
+
+            fn known(&mut self, place: u32) -> u64 {
+                self.known.as_ref().map_or(u64::MAX, |words| words.get(&place).copied().unwrap_or_default())
             }
 
             fn service_cidrs(&mut self) -> Option<&Cidrs<$addr>> {

@@ -16,6 +16,7 @@ pub mod flow;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
 pub mod icmp;
+pub mod known;
 pub mod maps;
 pub mod net;
 pub mod outcome;

@@ -23,7 +23,7 @@ use crate::{
 /// `PARTIAL` says that checksums may be partial and nobody tells (XDP on veth, B05).
 #[inline(always)]
 pub fn run<F: Family, P: Packet, E: Env<F>, const PARTIAL: bool>(pkt: &mut P, env: &mut E) -> Packed {
-    if !PARTIAL && let Ok(packed) = replay(pkt, env) {
+    if !PARTIAL && let Some(packed) = replay(pkt, env) {
         return packed;
     }
     attentive::<F, P, E, PARTIAL>(pkt, env)

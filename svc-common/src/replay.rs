@@ -5,16 +5,18 @@
 
 use crate::{
     attend::fits_in,
+    decide::is_service_address,
     env::Env,
     family::Family,
-    flow::STATEFUL,
+    flow::{STATEFUL, applies},
+    known::concerns,
     maps::{Flow, Tuple, flow_flags, flow_state},
     net::proto,
     outcome::Packed,
     packet::{Hook, Packet},
     reason::Reason,
     rewrite::transport,
-    wire::{ETH_LEN, TcpHeader, UdpHeader},
+    wire::{ETH_LEN, GENEVE_PORT, TcpHeader, UdpHeader},
 };
 
 /// What an ordinary packet's IP header says, beside the addresses: no options, no extension headers, not a fragment, and the frame
@@ -27,23 +29,6 @@ pub struct Ordinary {
     pub ttl: u8,
     /// Bytes of the IP packet.
     pub len_bytes: u32,
-}
-
-/// Why a packet is not replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreplayed {
-    /// Its connection is not in the established table.
-    Missing,
-    /// Something about the packet or its connection is out of the ordinary.
-    Other,
-}
-
-impl From<Reason> for Unreplayed {
-    /// A header that the frame does not hold.
-    #[inline(always)]
-    fn from(_: Reason) -> Self {
-        Self::Other
-    }
 }
 
 /// What [`Flow::marks`] has to be at a hook, and which bits of it count.
@@ -59,31 +44,35 @@ const fn expected(hook: Hook) -> (u16, u16) {
     }
 }
 
-/// Translates the packet and says where it goes.
-///
-/// # Errors
-/// Why it has to go the long way; it is untouched then.
+/// Translates the packet, or leaves it alone if it is none of ours, and says where it goes; `None` if it has to go the long way,
+/// and is untouched.
 #[inline(always)]
-pub fn replay<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Result<Packed, Unreplayed> {
+pub fn replay<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Option<Packed> {
     let mut tuple = Tuple::default();
     let head = F::ordinary(pkt, &mut tuple)?;
     let payload = head.len_bytes - (F::L4 - ETH_LEN) as u32;
     if head.proto == proto::TCP && payload >= size_of::<TcpHeader>() as u32 {
-        let tcp = pkt.header_mut::<TcpHeader>(F::L4)?;
+        let tcp = pkt.header_mut::<TcpHeader>(F::L4).ok()?;
         if tcp.flags & STATEFUL != 0 {
-            return Err(Unreplayed::Other);
+            return None;
         }
         tuple.set_ports_and_proto(tcp.ports, proto::TCP);
     } else if head.proto == proto::UDP && payload >= size_of::<UdpHeader>() as u32 {
-        let udp = pkt.header_mut::<UdpHeader>(F::L4)?;
+        let udp = pkt.header_mut::<UdpHeader>(F::L4).ok()?;
+        if udp.ports.dport == GENEVE_PORT {
+            return None;
+        }
         tuple.set_ports_and_proto(udp.ports, proto::UDP);
     } else {
-        return Err(Unreplayed::Other);
+        return None;
     }
-    let Some((flow, now, epoch)) = env.lookup_flow_now(&tuple) else { return Err(Unreplayed::Missing) };
+    let Some((flow, now, epoch)) = env.lookup_flow_now(&tuple) else {
+        let ours = concerns::<F, E>(env, &tuple) || is_service_address::<F, E>(env, &tuple.dst);
+        return if ours { None } else { Some(Packed::PASS) };
+    };
     let (marks, mask) = const { expected(P::HOOK) };
     if flow.epoch != epoch || flow.seen_s != now || flow.marks() & mask != marks {
-        return Err(Unreplayed::Other);
+        return if applies::<P>(flow.flags) { None } else { Some(Packed::PASS) };
     }
     let forward = matches!(P::HOOK, Hook::Xdp) || flow.flags & flow_flags::FORWARD != 0;
     if forward {
@@ -95,7 +84,7 @@ pub fn replay<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Resu
             _ => flow.is_resolved() && fits_in(pkt, flow.mtu, head.len_bytes, F::L4 as u32, head.proto),
         };
         if !sendable || head.ttl <= 1 {
-            return Err(Unreplayed::Other);
+            return None;
         }
     }
     // Two CPUs may lose a count here; it is not worth an atomic operation per packet.
@@ -105,10 +94,10 @@ pub fn replay<F: Family, P: Packet, E: Env<F>>(pkt: &mut P, env: &mut E) -> Resu
     let ifindex = flow.ifindex;
     let peer = flow.flags & flow_flags::HOP_PEER != 0;
     if let Err(reason) = rewrite::<F>(pkt, flow, forward, head.proto == proto::UDP) {
-        return Ok(Packed::drop(reason));
+        return Some(Packed::drop(reason));
     }
     env.count_service(service, reverse, head.len_bytes);
-    Ok(if !forward {
+    Some(if !forward {
         Packed::DELIVER
     } else if peer && !matches!(P::HOOK, Hook::Xdp) {
         Packed::to_device(Packed::PEER, ifindex)

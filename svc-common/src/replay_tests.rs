@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     family::{V4, V6},
     host::Memory,
+    known::{ANY_PORT, bit, place},
     maps::Config,
     net::{Be16, Mac},
     packet::Frame,
@@ -213,9 +214,28 @@ fn most_cases_take_the_short_way() {
         let mut memory = Memory { config: Config { epoch: 1, ..Config::default() }, now: 70, ..Memory::default() };
         let frame = v4(&case, &mut memory);
         let mut count = |hook: usize, done: bool| short[hook] += u32::from(done);
-        count(0, replay::<V4, _, _>(&mut Frame::<0>::new(&frame, DEVICE), &mut memory.clone()).is_ok());
-        count(1, replay::<V4, _, _>(&mut Frame::<1>::new(&frame, DEVICE), &mut memory.clone()).is_ok());
-        count(2, replay::<V4, _, _>(&mut Frame::<2>::new(&frame, DEVICE), &mut memory).is_ok());
+        count(0, replay::<V4, _, _>(&mut Frame::<0>::new(&frame, DEVICE), &mut memory.clone()).is_some());
+        count(1, replay::<V4, _, _>(&mut Frame::<1>::new(&frame, DEVICE), &mut memory.clone()).is_some());
+        count(2, replay::<V4, _, _>(&mut Frame::<2>::new(&frame, DEVICE), &mut memory).is_some());
     }
     assert!(short.iter().all(|&short| short > 20), "{short:?} of 1,000 each");
+}
+
+#[test]
+fn who_is_dialled_and_who_answers_is_known() {
+    const CLIENT: [u8; 4] = [192, 0, 2, 1];
+    const VIP: [u8; 4] = [10, 96, 0, 1];
+    const BACKEND: [u8; 4] = [10, 244, 0, 5];
+    let web = bit(Be16::from_host(80));
+    let concerns = |(known, bits), (src, sport), (dst, dport)| {
+        let mut memory = Memory { known: Some([(place::<V4>(&known), bits)].into()), ..Memory::default() };
+        let [sport, dport] = [sport, dport].map(Be16::from_host);
+        concerns::<V4, _>(&mut memory, &Tuple { src, dst, sport, dport, proto: proto::TCP, pad: [0; 3] })
+    };
+    let (client, vip, backend) = ((CLIENT, 40_000), (VIP, 80), (BACKEND, 80));
+    assert!(concerns((VIP, web), client, vip) && concerns((VIP, ANY_PORT), client, vip));
+    assert!(concerns((BACKEND, web), backend, client) && concerns((BACKEND, web), client, backend));
+    assert!(!concerns((VIP, !web & !ANY_PORT), client, vip) && !concerns((BACKEND, !web), backend, client));
+    assert!(!concerns((BACKEND, ANY_PORT), backend, client), "only of what is dialled");
+    assert!(!concerns((CLIENT, web), client, vip) && !concerns((VIP, web), client, backend));
 }

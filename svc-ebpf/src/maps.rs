@@ -30,6 +30,8 @@ static SELECTIONS: Array<Selection> = Array::with_max_entries(spec::SELECTIONS.c
 #[map]
 static SLOTS: Array<SlotRow> = Array::with_max_entries(spec::SLOTS.capacity, BPF_F_MMAPABLE);
 #[map]
+static KNOWN: Array<u64> = Array::with_max_entries(spec::KNOWN.capacity, BPF_F_MMAPABLE);
+#[map]
 static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(spec::DEVICES.capacity, 0);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(spec::CONFIG.capacity, BPF_F_MMAPABLE);
@@ -234,6 +236,12 @@ macro_rules! family {
             fn lookup_frontend(&mut self, key: &FrontendKey<$addr>) -> Option<&Frontend> {
                 // SAFETY: just looked up; the agent replaces whole elements.
                 $frontends.get_ptr_mut(key).map(|frontend| unsafe { &*value(frontend) })
+            }
+
+            #[inline(always)]
+            fn known(&mut self, place: u32) -> u64 {
+                // SAFETY: one 8-byte load of an aligned word that the agent changes by atomic operations.
+                KNOWN.get_ptr(place).map_or(u64::MAX, |word| unsafe { word.read_volatile() })
             }
 
             #[inline(always)]

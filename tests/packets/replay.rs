@@ -1,4 +1,6 @@
-//! What the ordinary packet of a connection costs other CPUs: nothing.
+//! What the ordinary packet costs: other CPUs nothing, and packets of others one look-up.
+
+use std::collections::HashMap;
 
 use aya::maps::Map;
 use svc_common::{
@@ -79,4 +81,27 @@ fn counted<A: Copy + PartialEq + std::fmt::Debug>(before: &Flow<A>, after: &Flow
     let counts = Flow { packets: after.packets, bytes: after.bytes, ..*before };
     assert_eq!(*after, counts, "more than the counts has changed");
     before != after
+}
+
+/// The filter alone says that: what it does not know is asked of no table.
+#[test]
+fn b10_what_nobody_knows_is_left_alone() {
+    with_oracle(|oracle| {
+        for (vip, backend, client) in [
+            ("10.96.0.10:53", "10.244.1.5:5353", "198.51.100.7:40000"),
+            ("[fd00:96::10]:53", "[fd00:244:1::5]:5353", "[2001:db8:7::7]:40000"),
+        ] {
+            oracle.serve(3, proto::UDP, &[vip], &[backend]);
+            let frame = Frame::udp(client, vip).build();
+            oracle.forget_known();
+            oracle.memory.known = Some(HashMap::new());
+            for hook in [Hook::Xdp, Hook::Ingress] {
+                let run = oracle.run(hook, UPLINK, &frame);
+                assert_eq!((run.outcome, &run.bytes), (Outcome::Pass, &frame));
+            }
+            oracle.memory.known = None;
+            oracle.serve(3, proto::UDP, &[vip], &[backend]);
+            assert_ne!(oracle.run(Hook::Ingress, UPLINK, &frame).outcome, Outcome::Pass);
+        }
+    });
 }

@@ -11,7 +11,7 @@ use crate::{
     packet::Packet,
     parse::{Parsed, Unparsed},
     reason::Reason,
-    replay::{Ordinary, Unreplayed},
+    replay::Ordinary,
     stage::rare::Piece,
     wire::{ETH_LEN, Ports},
 };
@@ -55,11 +55,8 @@ pub trait Family: sealed::Sealed + Copy + 'static {
     /// Where the transport header is behind an IP header without options or extensions, in bytes from the start of the frame.
     const L4: usize = ETH_LEN + Self::HEADER;
 
-    /// Reads the IP header of an ordinary packet, and its addresses into `tuple`.
-    ///
-    /// # Errors
-    /// [`Unreplayed::Other`] if the packet is no ordinary one.
-    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<Self::Addr>) -> Result<Ordinary, Unreplayed>;
+    /// Reads the IP header of an ordinary packet, and its addresses into `tuple`; `None` if it is none.
+    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<Self::Addr>) -> Option<Ordinary>;
 
     /// [`Family::parse`] for packets that it refuses: follows extension headers, and says in `piece` which part of a
     /// datagram the packet is. For a later part, `parsed.l4` is where its payload is.

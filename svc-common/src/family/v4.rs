@@ -9,7 +9,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
     reason::Reason,
-    replay::{Ordinary, Unreplayed},
+    replay::Ordinary,
     stage::rare::Piece,
     wire::{ETH_LEN, Header, Ipv4Header},
 };
@@ -73,15 +73,15 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<[u8; 4]>) -> Result<Ordinary, Unreplayed> {
-        let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN)?;
+    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<[u8; 4]>) -> Option<Ordinary> {
+        let ip = pkt.header_mut::<Ipv4Header>(ETH_LEN).ok()?;
         let len_bytes = u32::from(ip.total_len.to_host());
         if ip.version_ihl != 0x45 || ip.fragment_bits() != 0 || len_bytes < Self::HEADER as u32 {
-            return Err(Unreplayed::Other);
+            return None;
         }
         (tuple.src, tuple.dst) = (ip.src, ip.dst);
         let head = Ordinary { proto: ip.proto, ttl: ip.ttl, len_bytes };
-        if pkt.holds(len_bytes + ETH_LEN as u32) { Ok(head) } else { Err(Unreplayed::Other) }
+        if pkt.holds(len_bytes + ETH_LEN as u32) { Some(head) } else { None }
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use crate::{
     packet::{Hook, Packet},
     parse::{Parsed, Unparsed},
     reason::Reason,
-    replay::{Ordinary, Unreplayed},
+    replay::Ordinary,
     stage::rare::{Piece, extension},
     wire::{ETH_LEN, Header, Ipv6Header, ipv6_next},
 };
@@ -77,15 +77,15 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<[u8; 16]>) -> Result<Ordinary, Unreplayed> {
-        let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN)?;
+    fn ordinary<P: Packet>(pkt: &mut P, tuple: &mut Tuple<[u8; 16]>) -> Option<Ordinary> {
+        let ip = pkt.header_mut::<Ipv6Header>(ETH_LEN).ok()?;
         if ip.version_class_flow[0] >> 4 != 6 {
-            return Err(Unreplayed::Other);
+            return None;
         }
         let len_bytes = u32::from(ip.payload_len.to_host()) + Self::HEADER as u32;
         (tuple.src, tuple.dst) = (ip.src, ip.dst);
         let head = Ordinary { proto: ip.next_header, ttl: ip.hop_limit, len_bytes };
-        if pkt.holds(len_bytes + ETH_LEN as u32) { Ok(head) } else { Err(Unreplayed::Other) }
+        if pkt.holds(len_bytes + ETH_LEN as u32) { Some(head) } else { None }
     }
 
     #[inline(always)]

@@ -78,6 +78,8 @@ map_specs! {
     HELD_V4 = 2_048, layout 1, written by Programs;
     /// The same for IPv6.
     HELD_V6 = 2_048, layout 1, written by Programs;
+    /// [`crate::known::place`] -> `u64`, a bit for each port. Memory-mapped by the agent.
+    KNOWN = crate::known::WORDS, layout 1, written by Agent;
     /// ifindex -> [`super::Device`].
     DEVICES = 4_096, layout 1, written by Agent;
     /// [`super::Config`]. Memory-mapped by the agent.

@@ -66,6 +66,8 @@ pub struct Oracle {
     knows_neighbours: bool,
     /// Of the aggregate at hand; zero for anything else.
     segment_payload: u32,
+    /// The words of `KNOWN` that are not zero.
+    known: HashMap<u32, u64>,
 }
 
 /// What became of a frame.
@@ -183,6 +185,7 @@ impl Oracle {
             next_row: 0,
             knows_neighbours: false,
             segment_payload: 0,
+            known: HashMap::new(),
         };
         oracle.memory.v4.flows_capacity = FLOWS as usize;
         oracle.memory.v6.flows_capacity = FLOWS as usize;

@@ -11,6 +11,8 @@ use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues};
 use svc_agent::{datapath::program, sys::batch};
 use svc_common::{
     env::Table,
+    family::{V4, V6},
+    known,
     maps::{
         Affinity, AffinityKey, Backend, Clock, Config, Datagram, DatagramKey, Device, Flow, Frontend, FrontendKey,
         Held, HeldKey, MapType, SLOTS_PER_ROW, Selection, ServiceCounters, SlotRow, Tuple, backend_flags, device_flags,
@@ -32,6 +34,8 @@ impl Oracle {
     /// Writes a half-open flow.
     pub fn set_embryo_v4(&mut self, key: &Tuple<[u8; 4]>, flow: &Flow<[u8; 4]>) {
         self.memory.v4.embryos.insert(*key, *flow);
+        self.know(SocketAddr::from((key.src, key.sport.to_host())));
+        self.know(SocketAddr::from((key.dst, key.dport.to_host())));
         self.put(spec::EMBRYOS_V4.name, key, flow);
     }
 
@@ -155,7 +159,12 @@ impl Oracle {
 
     /// Writes a row of the frontend tables; port and protocol zero are the address itself.
     pub fn put_row(&mut self, vip: &str, proto: u8, frontend: Frontend) {
-        match vip.parse().expect("an address and port") {
+        let vip: SocketAddr = vip.parse().expect("an address and port");
+        match (vip.port(), proto) {
+            (0, 0) if frontend.flags & frontend_flags::VIP != 0 => self.know_bits(vip.ip(), known::ANY_PORT),
+            _ => self.know(vip),
+        }
+        match vip {
             SocketAddr::V4(vip) => {
                 let key = FrontendKey { addr: vip.ip().octets(), port: Be16::from_host(vip.port()), proto, pad: 0 };
                 self.memory.v4.frontends.insert(key, frontend);
@@ -166,6 +175,30 @@ impl Oracle {
                 self.memory.v6.frontends.insert(key, frontend);
                 self.put(spec::FRONTENDS_V6.name, &key, &frontend);
             }
+        }
+    }
+
+    /// Has the programs know an endpoint that is dialled or answers.
+    pub(super) fn know(&mut self, endpoint: SocketAddr) {
+        self.know_bits(endpoint.ip(), known::bit(Be16::from_host(endpoint.port())));
+    }
+
+    /// Sets bits of the filter. The host asks the tables instead.
+    fn know_bits(&mut self, addr: IpAddr, bits: u64) {
+        let place = match addr {
+            IpAddr::V4(addr) => known::place::<V4>(&addr.octets()),
+            IpAddr::V6(addr) => known::place::<V6>(&addr.octets()),
+        };
+        let word = self.known.entry(place).or_default();
+        *word |= bits;
+        let word = *word;
+        self.put_at(spec::KNOWN.name, place, word);
+    }
+
+    /// Has the programs know nothing.
+    pub fn forget_known(&mut self) {
+        for place in std::mem::take(&mut self.known).into_keys() {
+            self.put_at(spec::KNOWN.name, place, 0_u64);
         }
     }
 
@@ -204,7 +237,9 @@ impl Oracle {
         let sets = backend_flags::CLUSTER_SET | backend_flags::LOCAL_SET;
         let ready = backend_flags::PRESENT | backend_flags::READY | backend_flags::SERVING;
         let flags = ready | backend_flags::IN_CLUSTER | sets;
-        match addr.parse().expect("an address and port") {
+        let addr = addr.parse().expect("an address and port");
+        self.know(addr);
+        match addr {
             SocketAddr::V4(addr) => {
                 let port = Be16::from_host(addr.port());
                 let backend = Backend { addr: addr.ip().octets(), port, flags, service };
@@ -294,6 +329,7 @@ impl Oracle {
         for id in ids {
             self.remove_backend(id);
         }
+        self.forget_known();
         self.forget_ranges();
         self.forget_service_networks();
         self.next_row = 0;

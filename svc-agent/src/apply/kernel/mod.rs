@@ -2,6 +2,7 @@
 
 mod arrays;
 mod epoch;
+mod known;
 mod networks;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use svc_common::maps::{Backend, Frontend, FrontendKey, RangeKey, Selection, Serv
 
 use self::arrays::{map_array, outside, read_backends, read_value, set_backend};
 pub use self::epoch::Epoch;
+use self::known::Known;
 pub use self::networks::set_service_networks;
 use super::{AnyBackend, AnyFrontendKey, ApplyError, Capacities, MapContents, MapOp, Store};
 use crate::attach::maps::Maps;
@@ -32,6 +34,7 @@ pub struct KernelStore {
     slots: Arc<MappedArray>,
     backends_v4: Arc<MappedArray>,
     backends_v6: Arc<MappedArray>,
+    known: Known,
     counters: PerCpuArray<MapData, ServiceCounters>,
     epoch: Epoch,
     capacities: Capacities,
@@ -52,6 +55,7 @@ impl KernelStore {
             slots: map_array::<SlotRow>(maps, &spec::SLOTS)?,
             backends_v4: map_array::<Backend<[u8; 4]>>(maps, &spec::BACKENDS_V4)?,
             backends_v6: map_array::<Backend<[u8; 16]>>(maps, &spec::BACKENDS_V6)?,
+            known: Known::new(maps)?,
             counters: PerCpuArray::try_from(maps.map(&spec::SVC_COUNTERS)?)?,
             epoch,
             capacities: Capacities {
@@ -237,6 +241,7 @@ impl Store for KernelStore {
             .filter_map(|index| Some((index, Selection(self.selections.double(index)?.load(Ordering::Relaxed)))))
             .filter(|(_, selection)| selection.0 != 0)
             .collect();
+        self.known.adopt(&contents);
         Ok(contents)
     }
 
@@ -246,6 +251,7 @@ impl Store for KernelStore {
 
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {
         for (index, op) in ops.iter().enumerate() {
+            self.known.announce(op);
             self.apply_one(op).map_err(|source| ApplyError { index, source })?;
         }
         Ok(())
