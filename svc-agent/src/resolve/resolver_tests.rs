@@ -12,6 +12,10 @@ fn kept(before: &Desired, after: &Desired, name: &str) -> bool {
     Arc::ptr_eq(&before.services[&name], &after.services[&name])
 }
 
+fn names(desired: &Desired) -> Vec<&str> {
+    desired.services.keys().map(|name| name.name.as_str()).collect()
+}
+
 fn world() -> Snapshot {
     let services = ["a", "b", "c"].iter().zip(1..).map(|(name, i)| service(name, &[&format!("10.96.0.{i}")]));
     let slices = ["a", "b", "c"].map(|name| slice(name, name, vec![endpoint("10.0.0.1", Some("a"))]));
@@ -44,17 +48,19 @@ fn b80_a_change_of_one_endpoint_resolves_one_service() {
 #[test]
 fn a_change_of_the_node_resolves_all() {
     let mut resolver = Resolver::new(Policy::default());
-    let first = resolver.update(&world(), &node());
+    // The very same objects: the node alone has changed.
+    let world = world();
+    let first = resolver.update(&world, &node());
     let mut other = node();
     other.name = "b".to_owned();
-    let second = resolver.update(&world(), &other);
+    let second = resolver.update(&world, &other);
     for name in ["a", "b", "c"] {
         let name = ServiceName::new("default", name);
         assert!(first.services[&name][0].backends[0].local && !second.services[&name][0].backends[0].local);
     }
     // The frontends of a Service go with the addresses that are the node's.
     other.addresses.push("10.96.0.2".parse().unwrap());
-    let third = resolver.update(&world(), &other);
+    let third = resolver.update(&world, &other);
     assert!(!third.services.contains_key(&ServiceName::new("default", "b")));
     assert_eq!(third.problems.len(), 1);
 }
@@ -129,4 +135,32 @@ fn b78_an_owner_keeps_its_address_over_a_restart() {
     }
     // Each address goes by itself.
     assert_eq!(owner(Some(left(("192.168.0.1", 30080))), true), ["a-thief", "web"]);
+}
+
+#[test]
+fn b78_who_has_most_of_the_backends_of_before_inherits() {
+    let of = |name: &str, last: &[u8]| {
+        slice(name, name, last.iter().map(|last| endpoint(&format!("10.0.0.{last}"), None)).collect())
+    };
+    let services = ["a-thief", "web"].map(|name| service(name, &["10.96.0.1"]));
+    let mut resolver = Resolver::new(Policy::default());
+    resolver.inherit(Inherited {
+        frontends: [((ip("10.96.0.1"), 80, 6), 7)].into(),
+        backends: [(7, [(ip("10.0.0.1"), 8080), (ip("10.0.0.2"), 8080)].into())].into(),
+    });
+    // Also if it has others besides, and the thief has none.
+    let slices = vec![of("a-thief", &[1]), of("web", &[1, 2, 9])];
+    assert_eq!(names(&resolver.update(&snapshot(services.to_vec(), slices), &node())), ["web"]);
+}
+
+#[test]
+fn who_waits_for_an_address_gets_it_when_its_owner_goes() {
+    let both = ["a", "b"].map(|name| service(name, &["10.96.0.1"]));
+    let slices = ["a", "b"].map(|name| slice(name, name, vec![endpoint("10.0.0.1", Some("a"))]));
+    let mut snapshot = snapshot(both.to_vec(), slices.to_vec());
+    let mut resolver = Resolver::new(Policy::default());
+    assert_eq!(names(&resolver.update(&snapshot, &node())), ["a"]);
+    // Nothing of the other one's own has changed.
+    snapshot.objects.services.remove(&ServiceName::new("default", "a"));
+    assert_eq!(names(&resolver.update(&snapshot, &node())), ["b"]);
 }

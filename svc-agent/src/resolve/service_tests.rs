@@ -6,7 +6,9 @@ use super::claims::{Grants, grant};
 use super::fixtures::{endpoint, ip, node, port, service, slice};
 use super::service::resolve;
 use super::{AddressFamily, Choice, Node, Policy, ResolvedPort};
-use crate::model::{Endpoint, EndpointSlice, Problem, Protocol, Service, ServiceType, SliceOrigin, SlicePort, Target};
+use crate::model::{
+    Endpoint, EndpointSlice, ForwardingMode, Problem, Protocol, Service, ServiceType, SliceOrigin, SlicePort, Target,
+};
 
 fn resolved(service: &Service, slices: Vec<EndpointSlice>, node: &Node) -> (Vec<ResolvedPort>, Vec<Problem>) {
     let slices: Vec<Arc<EndpointSlice>> = slices.into_iter().map(Arc::new).collect();
@@ -178,6 +180,20 @@ fn b75_slices_merge_and_an_endpoint_counts_once() {
         let port = resolved(&service("web", &["10.96.0.1"]), slices, &node()).0.remove(0);
         assert!(port.backends.len() == 1 && port.backends[0].local, "{flags:?}");
     }
+    // Of no object, as written by hand: the ready one, whatever is newer.
+    for created in [["2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"], ["2024-01-02T00:00:00Z", "2024-01-01T00:00:00Z"]]
+    {
+        let mut slices = ["", "rs"].map(|flags| slice("web", flags, vec![with(1, flags)])).to_vec();
+        slices.iter_mut().zip(created).for_each(|(slice, at)| slice.created = Some(at.parse().unwrap()));
+        let port = resolved(&service("web", &["10.96.0.1"]), slices, &node()).0.remove(0);
+        assert!(port.backends.len() == 1 && port.backends[0].ready, "{created:?}");
+    }
+    // Ready counts more than here.
+    for flags in [["rs", "sl"], ["sl", "rs"]] {
+        let slices = flags.map(|flags| slice("web", flags, vec![with(1, flags)])).to_vec();
+        let port = resolved(&service("web", &["10.96.0.1"]), slices, &node()).0.remove(0);
+        assert!(port.backends.len() == 1 && port.backends[0].ready, "{flags:?}");
+    }
     // The same object: what the newest slice says.
     not_ready.target = target("new");
     let mut old = slice("web", "1", vec![ready]);
@@ -249,4 +265,18 @@ fn an_endpoint_is_local_by_its_node_or_by_an_address_of_this_node() {
     let local: Vec<bool> = port.backends.iter().map(|backend| backend.local).collect();
     assert_eq!(local, [true, false, false, true, false]);
     assert_eq!(port.backends[3].addr, ip("192.168.0.1"));
+}
+
+#[test]
+fn b28_a_service_says_for_itself_how_its_packets_reach_other_nodes() {
+    use ForwardingMode::{Dsr, Snat};
+    for (own, of_node, dsr) in
+        [(None, Snat, false), (None, Dsr, true), (Some(Snat), Dsr, false), (Some(Dsr), Snat, true)]
+    {
+        let mut web = service("web", &["10.96.0.1"]);
+        web.forwarding_mode = own;
+        let node = Node { forwarding_mode: of_node, ..node() };
+        let port = resolved(&web, vec![slice("web", "1", vec![with(1, "rs")])], &node).0.remove(0);
+        assert_eq!(port.dsr, dsr, "{own:?} on a node with {of_node:?}");
+    }
 }
