@@ -278,4 +278,33 @@ mod tests {
         assert_eq!(kinds(&install(&before, &after)), ["backend", "rows", "selection"]);
         assert_eq!(retire(&before, Some(&after)), Plan::default());
     }
+
+    #[test]
+    fn what_flows_were_derived_from_disturbs_by_itself() {
+        let mut room = Allocator::new(ROOM, &BTreeSet::new());
+        let before = compile(&port(&[1, 2], 1), None, &mut room).unwrap();
+        let mut failing = port(&[1, 2], 1);
+        failing.backends[1].serving = false;
+        let plan = install(&before, &compile(&failing, Some(&before), &mut room).unwrap());
+        assert_eq!((kinds(&plan), plan.disturbs), (vec!["backend"], true));
+        // A selection that no frontend names any more.
+        let mut open = port(&[1, 2], 1);
+        open.frontends[1].external_local = false;
+        let plan = retire(&before, Some(&compile(&open, Some(&before), &mut room).unwrap()));
+        assert_eq!((kinds(&plan), plan.disturbs), (vec!["selection"], true));
+    }
+
+    #[test]
+    fn a_backend_is_in_the_cluster_if_its_node_is_known() {
+        use svc_common::maps::backend_flags::IN_CLUSTER;
+        let mut room = Allocator::new(ROOM, &BTreeSet::new());
+        let mut some = port(&[1, 2], 0);
+        some.backends[1].node = Some("b".to_owned());
+        let image = compile(&some, None, &mut room).unwrap();
+        let inside = image.backends.values().map(|backend| match backend {
+            AnyBackend::V4(backend) => backend.flags & IN_CLUSTER != 0,
+            AnyBackend::V6(_) => panic!("an IPv4 service"),
+        });
+        assert_eq!(inside.collect::<Vec<_>>(), [false, true]);
+    }
 }
