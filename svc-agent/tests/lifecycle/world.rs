@@ -84,6 +84,9 @@ impl World {
         self.ip("addr add 192.0.2.1/24 dev eth0");
         self.ip("link set eth0 up");
         self.ip("link set peer0 up");
+        // An end that polls takes what XDP sends: otherwise the agent leaves the device to tc.
+        let gro = ["netns", "exec", &self.name, "ethtool", "-K", "peer0", "gro", "on"];
+        assert!(Command::new("ip").args(gro).status().unwrap().success());
     }
 
     pub fn ip(&self, args: &str) {
