@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     family::{V4, V6},
     host::Memory,
-    known::{ANY_PORT, bit, place},
+    known::{WORDS, any_port, bit, place},
     maps::Config,
     net::{Be16, Mac},
     packet::Frame,
@@ -233,9 +233,22 @@ fn who_is_dialled_and_who_answers_is_known() {
         concerns::<V4, _>(&mut memory, &Tuple { src, dst, sport, dport, proto: proto::TCP, pad: [0; 3] })
     };
     let (client, vip, backend) = ((CLIENT, 40_000), (VIP, 80), (BACKEND, 80));
-    assert!(concerns((VIP, web), client, vip) && concerns((VIP, ANY_PORT), client, vip));
+    assert!(concerns((VIP, web), client, vip) && concerns((VIP, any_port::<V4>(&VIP)), client, vip));
     assert!(concerns((BACKEND, web), backend, client) && concerns((BACKEND, web), client, backend));
-    assert!(!concerns((VIP, !web & !ANY_PORT), client, vip) && !concerns((BACKEND, !web), backend, client));
-    assert!(!concerns((BACKEND, ANY_PORT), backend, client), "only of what is dialled");
+    assert!(!concerns((VIP, !web & !any_port::<V4>(&VIP)), client, vip) && !concerns((BACKEND, !web), backend, client));
+    assert!(!concerns((BACKEND, any_port::<V4>(&BACKEND) & !web), backend, client), "only of what is dialled");
     assert!(!concerns((CLIENT, web), client, vip) && !concerns((VIP, web), client, backend));
+}
+
+/// Ten thousand VIPs in a row leave most other addresses unknown, in both families.
+#[test]
+fn addresses_in_a_row_have_words_and_bits_of_their_own() {
+    fn mistaken<F: Family>(addr: impl Fn(u32) -> F::Addr) -> usize {
+        let mut words = vec![0_u64; WORDS as usize];
+        (0..10_000).for_each(|n| words[place::<F>(&addr(n)) as usize] |= any_port::<F>(&addr(n)));
+        (20_000..30_000).filter(|&n| words[place::<F>(&addr(n)) as usize] & any_port::<F>(&addr(n)) != 0).count()
+    }
+    assert!(mistaken::<V4>(|n| (0x0a60_0000 + n).to_be_bytes()) < 100);
+    assert!(mistaken::<V6>(|n| (0xfd00_0096 << 96 | u128::from(n)).to_be_bytes()) < 100);
+    assert!(mistaken::<V6>(|n| (0xfd00_0096 << 96 | u128::from(n) << 64 | 1).to_be_bytes()) < 100);
 }

@@ -161,7 +161,7 @@ impl Oracle {
     pub fn put_row(&mut self, vip: &str, proto: u8, frontend: Frontend) {
         let vip: SocketAddr = vip.parse().expect("an address and port");
         match (vip.port(), proto) {
-            (0, 0) if frontend.flags & frontend_flags::VIP != 0 => self.know_bits(vip.ip(), known::ANY_PORT),
+            (0, 0) if frontend.flags & frontend_flags::VIP != 0 => self.know_vip(vip.ip()),
             _ => self.know(vip),
         }
         match vip {
@@ -180,15 +180,29 @@ impl Oracle {
 
     /// Has the programs know an endpoint that is dialled or answers.
     pub(super) fn know(&mut self, endpoint: SocketAddr) {
-        self.know_bits(endpoint.ip(), known::bit(Be16::from_host(endpoint.port())));
+        let bit = known::bit(Be16::from_host(endpoint.port()));
+        match endpoint.ip() {
+            IpAddr::V4(addr) => self.know_bits(known::place::<V4>(&addr.octets()), bit),
+            IpAddr::V6(addr) => self.know_bits(known::place::<V6>(&addr.octets()), bit),
+        }
+    }
+
+    /// Has the programs know an address of which every port is answered for.
+    fn know_vip(&mut self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(addr) => {
+                let addr = addr.octets();
+                self.know_bits(known::place::<V4>(&addr), known::any_port::<V4>(&addr));
+            }
+            IpAddr::V6(addr) => {
+                let addr = addr.octets();
+                self.know_bits(known::place::<V6>(&addr), known::any_port::<V6>(&addr));
+            }
+        }
     }
 
     /// Sets bits of the filter. The host asks the tables instead.
-    fn know_bits(&mut self, addr: IpAddr, bits: u64) {
-        let place = match addr {
-            IpAddr::V4(addr) => known::place::<V4>(&addr.octets()),
-            IpAddr::V6(addr) => known::place::<V6>(&addr.octets()),
-        };
+    fn know_bits(&mut self, place: u32, bits: u64) {
         let word = self.known.entry(place).or_default();
         *word |= bits;
         let word = *word;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use svc_common::family::{V4, V6};
-use svc_common::known::{ANY_PORT, bit, place};
+use svc_common::known::{any_port, bit, place};
 use svc_common::maps::{frontend_flags, spec};
 use svc_common::net::Be16;
 
@@ -49,21 +49,25 @@ impl Known {
     }
 
     fn endpoint(&self, (addr, port): (IpAddr, u16)) {
-        self.set(addr, bit(Be16::from_host(port)));
+        let bit = bit(Be16::from_host(port));
+        match addr {
+            IpAddr::V4(addr) => self.set(place::<V4>(&addr.octets()), bit),
+            IpAddr::V6(addr) => self.set(place::<V6>(&addr.octets()), bit),
+        }
     }
 
     /// Every port of a VIP is answered for.
     fn address(&self, addr: IpAddr, flags: u32) {
-        if flags & frontend_flags::VIP != 0 {
-            self.set(addr, ANY_PORT);
+        if flags & frontend_flags::VIP == 0 {
+            return;
+        }
+        match addr {
+            IpAddr::V4(addr) => self.set(place::<V4>(&addr.octets()), any_port::<V4>(&addr.octets())),
+            IpAddr::V6(addr) => self.set(place::<V6>(&addr.octets()), any_port::<V6>(&addr.octets())),
         }
     }
 
-    fn set(&self, addr: IpAddr, bits: u64) {
-        let place = match addr {
-            IpAddr::V4(addr) => place::<V4>(&addr.octets()),
-            IpAddr::V6(addr) => place::<V6>(&addr.octets()),
-        };
+    fn set(&self, place: u32, bits: u64) {
         if let Some(word) = self.0.double(place) {
             word.fetch_or(bits, Ordering::Release);
         }
